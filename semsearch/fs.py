@@ -1,0 +1,183 @@
+"""Every file operation that must survive a crash, and the folders that semsearch uses.
+
+A file appears under its final name only when its bytes are on disk: write a temporary file, fsync
+it, rename it, fsync the folder. ``point`` names each step; tests set ``hook`` to stop a process
+there or to make the step fail.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from semsearch.errors import Locked, StorageError
+
+hook: Callable[[str], None] | None = None
+"""Called with the name of each step when set (tests only)."""
+
+_ADVICE = {
+    errno.ENOSPC: "the disk is full: free some space and run again",
+    errno.EDQUOT: "the disk quota is used up: free some space and run again",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "no permission to write there",
+    errno.EPERM: "no permission to write there",
+    errno.EIO: "the disk reports an input/output error",
+    errno.EMFILE: "too many open files: raise the limit (ulimit -n)",
+}
+
+
+def point(name: str) -> None:
+    """Mark a step of a commit protocol."""
+    if hook is not None:
+        hook(name)
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn an ``OSError`` into a ``StorageError`` that names ``path`` and what to do."""
+    try:
+        yield
+    except OSError as exc:
+        advice = _ADVICE.get(exc.errno or 0, os.strerror(exc.errno) if exc.errno else str(exc))
+        raise StorageError(f"{path}: cannot write: {advice}") from exc
+
+
+def cache_folder() -> Path:
+    """The user's cache: ``$SEMSEARCH_CACHE``, ``$XDG_CACHE_HOME/semsearch`` or ``~/.cache``."""
+    if chosen := os.environ.get("SEMSEARCH_CACHE"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "semsearch"
+
+
+def make_folder(path: Path) -> None:
+    """Create ``path`` with its parents, durably. Raises StorageError."""
+    if path.is_dir():
+        return
+    with storage_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+        sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Flush a folder's entries to disk, so that renames in it survive a power loss."""
+    point("sync-folder")
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_file(path: Path) -> None:
+    """Flush a file that somebody else wrote to disk."""
+    point("sync-file")
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class NewFile:
+    """A file in the making: invisible until ``publish``; gone without a trace otherwise."""
+
+    def __init__(self, folder: Path) -> None:
+        make_folder(folder)
+        self.folder = folder
+        self._temporary = folder / f".tmp-{os.getpid()}-{secrets.token_hex(4)}"
+        point("create")
+        with storage_errors(folder):
+            self._file: IO[bytes] = open(self._temporary, "xb")  # noqa: SIM115
+
+    def __enter__(self) -> NewFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._temporary.unlink(missing_ok=True)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append bytes. Raises StorageError."""
+        point("write")
+        with storage_errors(self.folder):
+            self._file.write(data)
+
+    def rewrite(self, offset: int, data: bytes) -> None:
+        """Replace bytes written before, then return to the end. Raises StorageError."""
+        point("write")
+        with storage_errors(self.folder):
+            self._file.seek(offset)
+            self._file.write(data)
+            self._file.seek(0, os.SEEK_END)
+
+    def publish(self, name: str) -> Path:
+        """fsync, rename to ``name`` and fsync the folder; only then does the file exist.
+
+        Raises StorageError; a failed fsync is never retried.
+        """
+        target = self.folder / name
+        with storage_errors(target):
+            self._file.flush()
+            point("fsync")
+            os.fsync(self._file.fileno())
+            self._file.close()
+            point("rename")
+            os.replace(self._temporary, target)
+            sync_folder(self.folder)
+        return target
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a whole file durably and atomically. Raises StorageError."""
+    with NewFile(path.parent) as new:
+        new.write(data)
+        new.publish(path.name)
+
+
+def remove(path: Path) -> None:
+    """Delete a file that nothing refers to any more."""
+    point("unlink")
+    path.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a whole file, hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def exclusive_lock(path: Path) -> Iterator[None]:
+    """Hold the writer's lock, or raise Locked at once naming the holder's process.
+
+    The kernel frees the lock when the process ends, however it ends: nothing ever needs unlocking.
+    """
+    try:
+        import fcntl
+    except ImportError as exc:  # Windows has no flock
+        raise StorageError("semsearch writes its index on Linux and macOS only") from exc
+    make_folder(path.parent)
+    with storage_errors(path):
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            holder = os.read(fd, 32).decode("ascii", "replace").strip() or "unknown"
+            raise Locked(
+                f"{path.parent}: another process (pid {holder}) is writing to this index: "
+                "wait for it to finish, then run again"
+            ) from exc
+        with storage_errors(path):
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(fd)
