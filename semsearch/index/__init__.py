@@ -1,0 +1,1 @@
+"""Vector indexes: they propose passages for query vectors and know nothing of documents."""
