@@ -1,0 +1,1 @@
+"""The index folder on disk: the only writer of catalog, segments and derived files."""

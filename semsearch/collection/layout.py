@@ -1,0 +1,58 @@
+"""Where the files of an index are, and the sizes at which it reorganises itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+FLUSH_ROWS = 4_096
+"""So many recent vectors in the catalog become a segment."""
+
+MERGE_LIMITS = (65_536, 1_048_576, 16_777_216)
+MERGE_COUNT = 16
+"""So many neighbouring segments below a limit become one."""
+
+ROTATION_ROWS_PER_DIM = 10
+"""A rotation is fitted once there are so many passages for each dimension ..."""
+
+ROTATION_SAMPLE = 50_000
+"""... on so many of them at most."""
+
+EXACT_ROWS = 50_000
+"""Up to so many passages are scanned exactly; above, a FAISS index proposes candidates."""
+
+UNCOVERED_ROWS = 20_000
+UNCOVERED_SHARE = 0.10
+"""Derived files are built anew when more rows than both of these are not in them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The paths inside an index folder."""
+
+    folder: Path
+
+    @property
+    def lock(self) -> Path:
+        """The writer's lock; never deleted."""
+        return self.folder / "LOCK"
+
+    @property
+    def catalog(self) -> Path:
+        """The SQLite file: the only commit point."""
+        return self.folder / "catalog.db"
+
+    @property
+    def segments(self) -> Path:
+        """Immutable vector files."""
+        return self.folder / "seg"
+
+    @property
+    def ann(self) -> Path:
+        """Derived FAISS files; may be deleted at any time."""
+        return self.folder / "ann"
+
+    @property
+    def lexical(self) -> Path:
+        """The derived lexical folder; may be deleted at any time."""
+        return self.folder / "lex"

@@ -1,0 +1,145 @@
+"""What a reader sees: one committed generation, whole, whatever is being written meanwhile."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semsearch.collection.layout import Layout
+from semsearch.collection.rows import StoredRows
+from semsearch.errors import Corrupt
+from semsearch.store import catalog, documents
+from semsearch.store.database import snapshot_transaction
+from semsearch.store.rows import check_row
+from semsearch.store.segments import Segment
+
+if TYPE_CHECKING:
+    from semsearch.types import Bools, Floats, Ints
+
+_ATTEMPTS = 5
+_OPEN: WeakValueDictionary[tuple[str, str], Segment] = WeakValueDictionary()
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One generation. ``dims`` is the width that searches use unless told otherwise.
+
+    ``dead`` holds, ascending, the vids of deleted passages that still have a row.
+    """
+
+    layout: Layout
+    generation: catalog.GenerationRow
+    encoder: catalog.EncoderRow | None
+    dims: int
+    rotation_id: int | None
+    rotation: Floats | None
+    segments: tuple[catalog.SegmentRow, ...]
+    rows: StoredRows
+    dead: Ints
+    caches: tuple[catalog.CacheRow, ...]
+
+    @cached_property
+    def alive(self) -> Bools | None:
+        """bool (n,) over the rows; None when every row is live."""
+        if not len(self.dead):
+            return None
+        mask = np.ones(len(self.rows), np.bool_)
+        mask[self.ordinals(self.dead)] = False
+        return mask
+
+    @property
+    def last_vid(self) -> int:
+        """The newest vid of this generation, 0 when there is none."""
+        recent = self.rows.recent[0]
+        if len(recent):
+            return int(recent[-1])
+        return self.segments[-1].last_vid if self.segments else 0
+
+    def ordinals(self, vids: Ints) -> Ints:
+        """Row positions of those vids that have a row here."""
+        at = np.searchsorted(self.rows.ids, vids)
+        at = at[at < len(self.rows)] if len(self.rows) else at[:0]
+        return at[np.isin(self.rows.ids[at], vids)].astype(np.int64)
+
+    def cache(self, kind: str) -> catalog.CacheRow | None:
+        """The derived file of this kind, if there is one on record."""
+        return next((row for row in self.caches if row.kind == kind), None)
+
+
+def take_snapshot(connection: sqlite3.Connection, layout: Layout) -> Snapshot:
+    """Read the newest generation and map its files. Raises Corrupt.
+
+    A segment that vanishes between the catalog and the file was merged away: read again.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            return _read(connection, layout)
+        except FileNotFoundError as exc:
+            if attempt == _ATTEMPTS - 1:
+                raise Corrupt(
+                    f"{exc.filename}: the vector file is missing: restore a backup, or delete the"
+                    " index and index again"
+                ) from exc
+    raise AssertionError("unreachable")
+
+
+def _read(connection: sqlite3.Connection, layout: Layout) -> Snapshot:
+    with snapshot_transaction(connection, layout.catalog):
+        encoder = catalog.active_encoder(connection)
+        newest = catalog.generation(connection)
+        rotation = catalog.get_meta(connection, "active_rotation")
+        rotation_id = int(rotation) if rotation else None
+        wanted = catalog.segments(connection, encoder.encoder_id) if encoder else []
+        recent = _recent(connection, encoder)
+        matrix = catalog.rotation(connection, rotation_id)
+        dims = int(catalog.get_meta(connection, "dims") or 0)
+        dead = documents.dead_vids(connection)
+        caches = tuple(catalog.caches(connection))
+    segments = [_open_segment(layout, row) for row in wanted]
+    width = segments[0].dim if segments else recent[1].shape[1]
+    rows = StoredRows(segments, recent, width)
+    snapshot = Snapshot(
+        layout, newest, encoder, dims, rotation_id, matrix, tuple(wanted), rows, dead, caches
+    )
+    _check_counts(snapshot)
+    return snapshot
+
+
+def _open_segment(layout: Layout, row: catalog.SegmentRow) -> Segment:
+    """The mapped file, shared with earlier snapshots: its blocks are checked only once."""
+    path = layout.segments / row.name
+    segment = _OPEN.get((str(path), row.sha256))
+    if segment is None:
+        segment = _OPEN[(str(path), row.sha256)] = Segment(path, row.sha256)
+    return segment
+
+
+def _recent(
+    connection: sqlite3.Connection, encoder: catalog.EncoderRow | None
+) -> tuple[Ints, NDArray[np.float16]]:
+    if encoder is None:
+        return np.zeros(0, np.int64), np.zeros((0, 0), np.float16)
+    found = connection.execute(
+        "SELECT * FROM l0 WHERE encoder_id = ? ORDER BY vid", (encoder.encoder_id,)
+    ).fetchall()
+    for row in found:
+        check_row("l0", row[0], row[:-1], row[-1])
+    vids = np.array([row[0] for row in found], np.int64)
+    raw = b"".join(row[3] for row in found)
+    width = len(found[0][3]) // 2 if found else encoder.dim
+    return vids, np.frombuffer(raw, "<f2").reshape(len(found), width)
+
+
+def _check_counts(snapshot: Snapshot) -> None:
+    live = len(snapshot.rows) - len(snapshot.dead)
+    if live != snapshot.generation.n_passage:
+        raise Corrupt(
+            f"{snapshot.layout.catalog}: {live} live vectors for {snapshot.generation.n_passage}"
+            " passages: run `semsearch check`, then restore a backup or index again"
+        )

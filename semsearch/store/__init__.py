@@ -1,0 +1,1 @@
+"""The catalog (one SQLite file, the only commit point) and the immutable vector segments."""

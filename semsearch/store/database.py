@@ -1,0 +1,162 @@
+"""Opening the catalog: settings, identity checks, transactions, one place for SQLite's errors."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from semsearch import fs
+from semsearch.errors import Corrupt, Mismatch, NotFound, StorageError
+from semsearch.store.schema import APPLICATION_ID, FORMAT, TABLES
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+_SETTINGS = (
+    "PRAGMA trusted_schema = 0",
+    "PRAGMA cell_size_check = 1",
+    "PRAGMA foreign_keys = 1",
+    "PRAGMA cache_spill = 0",
+    "PRAGMA mmap_size = 0",
+    "PRAGMA temp_store = 2",
+    "PRAGMA synchronous = FULL",
+)
+_BUSY_SECONDS = 30.0
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Open the catalog for reading. Raises NotFound, Mismatch (format), Corrupt.
+
+    The file is opened read-write with ``query_only``: a read-only connection could not roll back
+    the journal that a killed writer left. On a read-only file system it is opened as it is.
+    """
+    if not path.is_file():
+        raise NotFound(
+            f"{path.parent}: no index there: make one with `semsearch index CORPUS -i {path.parent}`"
+        )
+    with database_errors(path):
+        connection = _connect(path)
+        try:
+            connection.execute("PRAGMA query_only = 1")
+            _check_identity(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def open_writer(path: Path) -> Database:
+    """Open or create the catalog for writing; the caller holds the writer's lock.
+
+    Raises StorageError, Mismatch (format), Corrupt.
+    """
+    from sqlite_utils import Database
+
+    from semsearch.store.schema import migrations
+
+    fs.make_folder(path.parent)
+    is_new = not path.is_file() or path.stat().st_size == 0
+    with database_errors(path):
+        connection = _connect(path)
+        database = Database(connection, execute_plugins=False)
+        connection.execute("PRAGMA journal_mode = DELETE")
+        if not is_new:
+            _check_identity(connection, path)
+        connection.execute("BEGIN IMMEDIATE")  # the whole schema appears at once
+        migrations().apply(database)
+        connection.execute("COMMIT")
+    if is_new:
+        fs.sync_folder(path.parent)
+    return database
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
+    """One commit: everything inside becomes visible together, or nothing does."""
+    with database_errors(path):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            fs.point("commit")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+    fs.point("committed")
+
+
+@contextmanager
+def snapshot_transaction(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
+    """Several reads that all see the same generation."""
+    with database_errors(path):
+        connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+
+@contextmanager
+def database_errors(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours, naming the file and what to do."""
+    try:
+        yield
+    except sqlite3.OperationalError as exc:
+        raise _translated(exc, path) from exc
+    except sqlite3.DatabaseError as exc:
+        raise Corrupt(
+            f"{path}: the catalog is damaged ({exc}): restore a backup or index again"
+        ) from exc
+
+
+def _translated(exc: sqlite3.OperationalError, path: Path) -> Exception:
+    name = getattr(exc, "sqlite_errorname", "")
+    if name.startswith(("SQLITE_FULL", "SQLITE_IOERR_WRITE")):
+        return StorageError(f"{path}: the disk is full: free some space and run again")
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+        return StorageError(f"{path}: cannot open for writing: read-only folder or no permission")
+    if name.startswith("SQLITE_BUSY"):
+        return StorageError(f"{path}: busy for {_BUSY_SECONDS:.0f} s: try again")
+    if name.startswith("SQLITE_IOERR"):
+        return StorageError(f"{path}: the disk reports an input/output error ({name})")
+    return Corrupt(f"{path}: the catalog is damaged ({exc}): restore a backup or index again")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    for setting in _SETTINGS:
+        connection.execute(setting)
+    return connection
+
+
+def _check_identity(connection: sqlite3.Connection, path: Path) -> None:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application != APPLICATION_ID:
+        raise Corrupt(f"{path}: not a semsearch catalog: name another index with -i")
+    if version > FORMAT:
+        raise Mismatch(
+            f"{path}: the index has format {version}, this semsearch reads up to {FORMAT}: "
+            "upgrade semsearch"
+        )
+    if _schema_of(connection) != _expected_schema():
+        raise Corrupt(f"{path}: tables, triggers or views that semsearch did not make: refused")
+
+
+def _schema_of(connection: sqlite3.Connection) -> set[str]:
+    rows = connection.execute(
+        "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%'"
+        " ESCAPE '\\' AND tbl_name != '_sqlite_migrations'"
+    )
+    return {sql for (sql,) in rows}
+
+
+def _expected_schema() -> set[str]:
+    return {statement.strip() for statement in TABLES.split(";\n") if statement.strip()}

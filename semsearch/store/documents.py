@@ -1,0 +1,241 @@
+"""Documents and passages in the catalog: inserted, stamped as deleted, fetched with their CRCs."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from semsearch.store.filters import field_rows
+from semsearch.store.rows import canonical_json, check_row, row_crc, short_hash, stamp_crc
+from semsearch.types import Document
+
+if TYPE_CHECKING:
+    from semsearch.types import Ints
+
+_DOCUMENT = "doc_id, ext_id, source, title, body, meta, content_hash, added_gen, deleted_gen, crc"
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDocument:
+    """A document row. ``deleted_gen`` is None while it is live."""
+
+    doc_id: int
+    ext_id: str
+    source: str
+    title: str
+    body: str
+    meta: str
+    content_hash: bytes
+    added_gen: int
+    deleted_gen: int | None
+    crc: int
+
+    @property
+    def document(self) -> Document:
+        """The document as its users know it."""
+        return Document(self.ext_id, self.body, self.title, json.loads(self.meta), self.source)
+
+
+@dataclass(frozen=True, slots=True)
+class PassageRow:
+    """A passage row: the characters ``start`` to ``end`` of its document's content."""
+
+    vid: int
+    doc_id: int
+    ord: int
+    start: int
+    end: int
+    text_hash: bytes
+    encoder_id: int
+    tokens: int
+    unknown: int
+    truncated: int
+
+
+def content_hash(document: Document) -> bytes:
+    """16 bytes that change when title, text or metadata change."""
+    return short_hash(document.title, document.text, canonical_json(document.metadata))
+
+
+def text_hash(content: str) -> bytes:
+    """16 bytes that identify an encoded text."""
+    return short_hash(content)
+
+
+def insert_document(
+    connection: sqlite3.Connection, doc_id: int, document: Document, gen: int
+) -> int:
+    """Insert a live document with its filter fields; returns the row's CRC."""
+    meta = canonical_json(document.metadata)
+    values = (
+        doc_id, document.id, document.source, document.title, document.text, meta,
+        content_hash(document), gen,
+    )  # fmt: skip
+    crc = row_crc(values)
+    connection.execute(
+        f"INSERT INTO document ({_DOCUMENT}) VALUES (?,?,?,?,?,?,?,?,NULL,?)", (*values, crc)
+    )
+    connection.executemany(
+        "INSERT OR IGNORE INTO field VALUES (?,?,?,?)", field_rows(document.metadata, doc_id)
+    )
+    return crc
+
+
+def insert_passages(connection: sqlite3.Connection, rows: Sequence[PassageRow]) -> int:
+    """Insert passages; returns the sum of their CRCs."""
+    values = [
+        (
+            row.vid, row.doc_id, row.ord, row.start, row.end, row.text_hash, row.encoder_id,
+            row.tokens, row.unknown, row.truncated,
+        )
+        for row in rows
+    ]  # fmt: skip
+    crcs = [row_crc(value) for value in values]
+    connection.executemany(
+        "INSERT INTO passage VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+        [(*value, crc) for value, crc in zip(values, crcs, strict=True)],
+    )
+    return sum(crcs)
+
+
+def stamp_deleted(
+    connection: sqlite3.Connection, doc_ids: Sequence[int], gen: int
+) -> tuple[int, int]:
+    """Mark documents as deleted in ``gen``; returns (passages, sum of CRCs) that were live."""
+    passages, crcs = 0, 0
+    for doc_id in doc_ids:
+        (crc,) = connection.execute(
+            "SELECT crc FROM document WHERE doc_id = ?", (doc_id,)
+        ).fetchone()
+        connection.execute(
+            "UPDATE document SET deleted_gen = ?, crc = ? WHERE doc_id = ?",
+            (gen, crc ^ stamp_crc(gen), doc_id),
+        )
+        count, total = connection.execute(
+            "SELECT count(*), coalesce(sum(crc), 0) FROM passage WHERE doc_id = ?", (doc_id,)
+        ).fetchone()
+        passages += count
+        crcs += crc + total
+    return passages, crcs
+
+
+def purge_deleted(connection: sqlite3.Connection) -> None:
+    """Remove the rows of deleted documents, their passages and their filter fields."""
+    dead = connection.execute(
+        "SELECT doc_id, meta FROM document WHERE deleted_gen IS NOT NULL"
+    ).fetchall()
+    for doc_id, meta in dead:
+        connection.executemany(
+            "DELETE FROM field WHERE key = ? AND kind = ? AND value = ? AND doc_id = ?",
+            field_rows(json.loads(meta), doc_id),
+        )
+    connection.execute(
+        "DELETE FROM passage WHERE doc_id IN"
+        " (SELECT doc_id FROM document WHERE deleted_gen IS NOT NULL)"
+    )
+    connection.execute("DELETE FROM document WHERE deleted_gen IS NOT NULL")
+
+
+def live_by_id(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[str, StoredDocument]:
+    """The live documents with these ids, checked."""
+    where = "ext_id IN (SELECT value FROM json_each(?)) AND deleted_gen IS NULL"
+    return {row.ext_id: row for row in _documents(connection, where, ids)}
+
+
+def documents_of(
+    connection: sqlite3.Connection, doc_ids: Iterable[int]
+) -> dict[int, StoredDocument]:
+    """Documents by their row id, dead ones included, checked."""
+    where = "doc_id IN (SELECT value FROM json_each(?))"
+    return {row.doc_id: row for row in _documents(connection, where, doc_ids)}
+
+
+def live_documents(connection: sqlite3.Connection) -> Iterator[StoredDocument]:
+    """Every live document in the order of insertion, checked."""
+    cursor = connection.execute(
+        f"SELECT {_DOCUMENT} FROM document WHERE deleted_gen IS NULL ORDER BY doc_id"
+    )
+    for row in cursor:
+        yield _checked(row)
+
+
+def passages_of(connection: sqlite3.Connection, vids: Iterable[int]) -> dict[int, PassageRow]:
+    """Passages by vid, checked."""
+    found = {}
+    for batch in _batches(vids):
+        cursor = connection.execute(
+            "SELECT * FROM passage WHERE vid IN (SELECT value FROM json_each(?))",
+            (json.dumps(batch),),
+        )
+        for row in cursor:
+            check_row("passage", row[0], row[:-1], row[-1])
+            found[row[0]] = PassageRow(*row[:-1])
+    return found
+
+
+def vectors_known(
+    connection: sqlite3.Connection, hashes: Iterable[bytes], encoder_id: int
+) -> dict[bytes, PassageRow]:
+    """For each text hash that already has a vector of this encoder: a passage that has it."""
+    found = {}
+    for digest in hashes:
+        row = connection.execute(
+            "SELECT * FROM passage WHERE text_hash = ? AND encoder_id = ? ORDER BY vid LIMIT 1",
+            (digest, encoder_id),
+        ).fetchone()
+        if row is not None:
+            check_row("passage", row[0], row[:-1], row[-1])
+            found[digest] = PassageRow(*row[:-1])
+    return found
+
+
+def dead_vids(connection: sqlite3.Connection) -> Ints:
+    """The vids of deleted documents whose rows are still there, ascending."""
+    rows = connection.execute(
+        "SELECT p.vid FROM document d JOIN passage p ON p.doc_id = d.doc_id"
+        " WHERE d.deleted_gen IS NOT NULL ORDER BY p.vid"
+    ).fetchall()
+    return np.array([vid for (vid,) in rows], np.int64)
+
+
+def passage_texts(
+    connection: sqlite3.Connection, after: int, up_to: int
+) -> Iterator[tuple[int, str]]:
+    """(vid, text) of the live passages with ``after < vid <= up_to``, in order, checked."""
+    cursor = connection.execute(
+        f"SELECT p.vid, p.start, p.end, {', '.join('d.' + c for c in _DOCUMENT.split(', '))}"
+        " FROM passage p JOIN document d ON d.doc_id = p.doc_id"
+        " WHERE p.vid > ? AND p.vid <= ? AND d.deleted_gen IS NULL ORDER BY p.vid",
+        (after, up_to),
+    )
+    for vid, start, end, *row in cursor:
+        yield vid, _checked(row).document.content[start:end]
+
+
+def _documents(
+    connection: sqlite3.Connection, where: str, keys: Iterable[Any]
+) -> Iterator[StoredDocument]:
+    for batch in _batches(keys):
+        cursor = connection.execute(
+            f"SELECT {_DOCUMENT} FROM document WHERE {where}", (json.dumps(batch),)
+        )
+        for row in cursor:
+            yield _checked(row)
+
+
+def _checked(row: Sequence[Any]) -> StoredDocument:
+    stored = StoredDocument(*row)
+    check_row("document", stored.doc_id, row[:8], stored.crc, stored.deleted_gen)
+    return stored
+
+
+def _batches(keys: Iterable[Any]) -> Iterator[list[Any]]:
+    listed = [int(key) if isinstance(key, np.integer) else key for key in keys]
+    for start in range(0, len(listed), _BATCH):
+        yield listed[start : start + _BATCH]

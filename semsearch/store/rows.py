@@ -1,0 +1,56 @@
+"""Checksummed rows: SQLite pages carry no checksum, so each row carries its own.
+
+The CRC-32 of a row covers every column but itself. ``document.deleted_gen`` is the one column that
+is edited in place; it enters by exclusive or, so that stamping it needs no other column.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import zlib
+from collections.abc import Iterable
+from typing import Any
+
+from semsearch.errors import Corrupt
+
+
+def row_crc(values: Iterable[Any]) -> int:
+    """CRC-32 of SQLite values (None, int, float, str, bytes) in column order."""
+    crc = 0
+    for value in values:
+        raw = value if isinstance(value, bytes) else repr(value).encode("utf-8", "surrogatepass")
+        crc = zlib.crc32(raw, zlib.crc32(struct.pack("<q", len(raw)), crc))
+    return crc
+
+
+def stamp_crc(deleted_gen: int | None) -> int:
+    """What ``deleted_gen`` adds, by exclusive or, to a document row's CRC."""
+    return 0 if deleted_gen is None else row_crc((deleted_gen,))
+
+
+def check_row(
+    table: str, key: Any, values: Iterable[Any], crc: int, deleted: int | None = None
+) -> None:
+    """Raise Corrupt when a fetched row does not have the CRC it was written with."""
+    if row_crc(values) ^ stamp_crc(deleted) != crc:
+        raise Corrupt(
+            f"catalog.db: row {key!r} of table {table} is damaged: "
+            "run `semsearch check`, then restore a backup or index again"
+        )
+
+
+def short_hash(*parts: str) -> bytes:
+    """First 16 bytes of the SHA-256 of length-prefixed texts."""
+    digest = hashlib.sha256()
+    for part in parts:
+        raw = part.encode("utf-8", "surrogatepass")
+        digest.update(struct.pack("<q", len(raw)))
+        digest.update(raw)
+    return digest.digest()[:16]
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
