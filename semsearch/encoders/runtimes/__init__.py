@@ -1,0 +1,1 @@
+"""What computes: one small contract, two implementations (OpenVINO and PyTorch)."""

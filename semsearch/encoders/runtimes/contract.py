@@ -1,0 +1,36 @@
+"""What an encoder needs from whatever computes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from semsearch.types import Floats, Ints
+
+
+class OutOfMemory(Exception):
+    """The device had no room for a batch; a smaller one may fit."""
+
+
+class Runtime(Protocol):
+    """Runs a model's whole module chain on one padded batch.
+
+    ``name`` is ``torch`` or ``openvino``; ``precision`` is ``float32``, ``bf16`` or ``fp16``;
+    ``workers`` says how many threads may call ``run`` at once to good effect; ``budget`` is the
+    number of tokens, padding included, that a batch should hold; ``multiple`` is what padded
+    lengths are rounded up to.
+    """
+
+    name: str
+    precision: str
+    workers: int
+    budget: int
+    multiple: int
+
+    def run(self, ids: Ints, mask: Ints, prompt_length: int = 0) -> Floats:
+        """Vectors float32 (B, width), not normalised, for ids and mask int64 (B, L).
+
+        ``prompt_length`` is how many leading tokens belong to the prompt, for models that leave
+        them out of pooling. Raises OutOfMemory, and ModelError for any other fault.
+        """
+        ...
