@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from semsearch.corpus.fields import mend
 from semsearch.errors import InputError
 from semsearch.fs import NewFile, storage_errors
 
@@ -32,9 +33,7 @@ def check_id(value: str, file: str | Path) -> str:
     if not value or any(map(str.isspace, value)):
         message = f"the id {value!r} is empty or holds white space, which this format cannot hold"
         raise InputError(f"{message}: rename the document or query", file)
-    if value.startswith("\ufeff") or any(
-        mark == "\0" or "\ud800" <= mark < "\ue000" for mark in value
-    ):
+    if value.startswith("\ufeff") or mend(value) != value:
         raise InputError(f"the id {value!a} holds characters that no UTF-8 text file can", file)
     return value
 

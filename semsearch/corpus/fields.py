@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 from semsearch.errors import InputError
 from semsearch.types import Document
@@ -172,10 +172,6 @@ def _value(value: object, depth: int) -> object:
         return [_value(item, depth + 1) for item in value]
     if isinstance(value, dict):
         return {mend(str(key)): _value(item, depth + 1) for key, item in value.items()}
-    _refuse(value)
-
-
-def _refuse(value: object) -> NoReturn:
     raise ValueError(f"holds a value of type {type(value).__name__}, which JSON does not have")
 
 

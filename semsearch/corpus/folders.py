@@ -114,9 +114,10 @@ def _walk(folder: Path, root: Path, reject: Reject) -> Iterator[Path]:
             continue
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(path, root, reject)
-        elif path.suffix.lower() in TEXT_SUFFIXES and entry.is_file():
-            if not entry.is_symlink() or path.resolve().is_relative_to(root):
-                yield path
+        elif path.suffix.lower() not in TEXT_SUFFIXES or not entry.is_file():
+            continue
+        elif not entry.is_symlink() or path.resolve().is_relative_to(root):
+            yield path
 
 
 def _front_matter(lines: list[str]) -> int:

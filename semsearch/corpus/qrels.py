@@ -13,19 +13,13 @@ from semsearch.errors import InputError
 from semsearch.types import Qrels
 
 _HEADER = "query-id\tcorpus-id\tscore"
-_QUERY = ("query-id", "queryid", "qid", "query", "topic", "topic-id", "q-id")
-_DOCUMENT = (
-    "corpus-id",
-    "corpusid",
-    "docid",
-    "doc-id",
-    "document-id",
-    "docno",
-    "pid",
-    "passage-id",
+_ROLES = (
+    ("query-id", "queryid", "qid", "query", "topic", "topic-id"),
+    ("corpus-id", "corpusid", "docid", "doc-id", "document-id", "docno", "pid", "passage-id"),
+    ("score", "relevance", "rel", "grade", "label", "judgment", "judgement"),
 )
-_GRADE = ("score", "relevance", "rel", "grade", "label", "judgment", "judgement")
 _UNUSED = ("iter", "iteration", "q0", "0")
+_KNOWN = (*_ROLES[0], *_ROLES[1], *_ROLES[2], *_UNUSED)
 _SHAPES = "expected `query document grade` or TREC's `query 0 document grade`"
 
 
@@ -86,11 +80,11 @@ def read_qrels(path: str | Path) -> Qrels:
 
 
 def write_qrels(path: str | Path, qrels: Qrels) -> None:
-    """Write judgements in the order given: BEIR's table with header when the file is named ``.tsv``
-    (or ``.tsv.gz``), else TREC's four columns; gzip when named ``.gz``.
+    """Write judgements in the order given.
 
-    The file appears whole or not at all. Raises InputError for an id with white space or characters
-    that UTF-8 cannot hold, StorageError.
+    A file named ``.tsv`` or ``.tsv.gz`` gets BEIR's table with its header, any other TREC's four
+    columns; gzip when named ``.gz``. It appears whole or not at all. Raises InputError for an id
+    with white space or characters that UTF-8 cannot hold, StorageError.
     """
     table = str(path).lower().removesuffix(".gz").endswith(".tsv")
     write_lines(path, _lines(path, qrels, table))
@@ -115,13 +109,10 @@ def _layout(text: str, name: str, number: int) -> _Layout:
     if integer(columns[-1]) is not None:
         return _Layout(tabs, width, 0, width - 2, width - 1, False)
     names = [column.lower().replace("_", "-") for column in columns]
-    known = (*_QUERY, *_DOCUMENT, *_GRADE, *_UNUSED)
-    unknown = [column for column, key in zip(columns, names, strict=True) if key not in known]
+    unknown = [column for column, key in zip(columns, names, strict=True) if key not in _KNOWN]
     if len(unknown) == width:
         raise InputError(f"the grade {columns[-1]!r} is not a whole number", name, number)
-    places = [
-        [i for i, key in enumerate(names) if key in role] for role in (_QUERY, _DOCUMENT, _GRADE)
-    ]
+    places = [[i for i, key in enumerate(names) if key in role] for role in _ROLES]
     if unknown or any(len(place) != 1 for place in places):
         listed = ", ".join(repr(column) for column in unknown or columns)
         what = "unknown columns" if unknown else "the header's columns are"

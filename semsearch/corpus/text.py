@@ -31,8 +31,11 @@ def stop(error: InputError) -> None:
 
 
 class Line(NamedTuple):
-    """One line without its end. ``error`` says why it cannot be used; ``text`` is then a stand-in
-    with the same quotes and separators where that is known, else empty."""
+    """One line without its end.
+
+    ``error`` says why it cannot be used; ``text`` is then a stand-in with the same quotes and
+    separators, or empty when the line is too long.
+    """
 
     number: int
     text: str
@@ -109,8 +112,11 @@ def good_lines(
 
 
 def read_text(path: str | Path, *, limit: int = MAX_LINE) -> str:
-    """A whole text file with line ends as ``\\n``. Raises InputError as `read_lines`, and when the
-    file is longer than ``limit`` characters."""
+    """Read a whole text file, line ends as single newlines.
+
+    Raises InputError as `read_lines` does, for any bad line, and when the file is longer than
+    ``limit`` characters.
+    """
     lines = []
     size = 0
     for line in read_lines(path, max_line=limit):
