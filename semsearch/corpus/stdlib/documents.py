@@ -1,0 +1,165 @@
+"""From names to documents: every public object once, under its shortest public name."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from semsearch.corpus.stdlib import modules
+from semsearch.corpus.stdlib.names import Names
+from semsearch.corpus.stdlib.public import public_names
+from semsearch.corpus.stdlib.records import Import, Module, Scope, Thing
+from semsearch.corpus.stdlib.signatures import shorten
+from semsearch.types import Document
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One candidate name for an object: ``twins[0]`` is what the name means when it runs."""
+
+    path: str
+    module: Module
+    twins: tuple[Thing, ...]
+    foreign: bool
+    owner: Thing | None = None
+
+    @property
+    def rank(self) -> tuple[bool, int, bool, int, str]:
+        """Smallest is best: at home, few components, under its own name, short."""
+        own_name = self.path.rpartition(".")[2] == self.twins[0].name
+        return (self.foreign, self.path.count("."), not own_name, len(self.path), self.path)
+
+
+def read_stdlib() -> Iterator[Document]:
+    """The public classes, functions, methods and properties of the running Python's library.
+
+    Sources are read as syntax trees and never imported; what is written in C is described by one
+    subprocess. Each object with a docstring (its own, its C or Python twin's, an inherited one, or
+    for a method the first paragraph of its class's) is one document, ordered by id: ``id`` the
+    dotted name one would import it by, ``title`` that name and the signature, ``text`` the
+    docstring and the module's summary, ``metadata`` ``module``, ``kind`` (class, function, method
+    or property) and ``python`` (``"3.11"``).
+
+    Raises NotFound if the sources are missing or the subprocess fails.
+    """
+    names = Names()
+    for _, entry in sorted(_chosen(names).items()):
+        document = _document(names, entry)
+        if document is not None:
+            yield document
+
+
+def _chosen(names: Names) -> dict[str, Entry]:
+    """The best name of every object: dotted name -> entry."""
+    best: dict[str, Entry] = {}  # by the object's key
+
+    def offer(entry: Entry) -> None:
+        key = entry.twins[0].key
+        if key not in best or entry.rank < best[key].rank:
+            best[key] = entry
+
+    for entry in _module_level(names):
+        offer(entry)
+    public = {twin.key for entry in best.values() for twin in entry.twins}
+    for entry in list(best.values()):
+        for member in _members(names, entry, public):
+            offer(member)
+    return {entry.path: entry for entry in sorted(best.values(), key=lambda e: e.twins[0].key)}
+
+
+def _module_level(names: Names) -> Iterator[Entry]:
+    for name in modules.public_modules():
+        module = names.module(name)
+        if module is None:
+            continue
+        shown = modules.RENAMED.get(name, name)
+        for label in public_names(names, module):
+            twins = tuple(names.things(name, label))
+            if twins:
+                path = f"{shown}.{label}" if shown else label
+                yield Entry(path, module, twins, _foreign(module, label))
+
+
+def _foreign(module: Module, label: str) -> bool:
+    """Whether a name is only imported here from another public module's family."""
+    for _, _, binding in module.scope.entries.get(label, [])[:1]:
+        if isinstance(binding, Import):
+            top = binding.module.partition(".")[0]
+            return modules.is_public(binding.module) and top != module.name.partition(".")[0]
+    return False
+
+
+def _members(names: Names, entry: Entry, public: set[str]) -> Iterator[Entry]:
+    """The public members of a class, those from its private bases included, recursively."""
+    cls = entry.twins[0]
+    if cls.kind != "class":
+        return
+    for label in dict.fromkeys(_labels(names, cls, public)):
+        found = names.members(cls, label)[:1]
+        for twin in entry.twins[1:]:
+            found += names.members(twin, label)[:1] if twin.kind == "class" else []
+        if not found or found[0].kind == "function":
+            continue  # a class attribute that merely refers to a function elsewhere
+        member = Entry(f"{entry.path}.{label}", entry.module, tuple(found), entry.foreign, cls)
+        yield member
+        yield from _members(names, member, public)
+
+
+def _labels(names: Names, cls: Thing, public: set[str]) -> Iterator[str]:
+    yield from (cls.scope or Scope()).public()
+    for base in names.bases(cls):
+        if base.key not in public:
+            yield from _labels(names, base, public)
+
+
+def _document(names: Names, entry: Entry) -> Document | None:
+    thing = entry.twins[0]
+    doc = _doc(names, entry)
+    if not doc:
+        return None
+    signature = shorten(_signature(names, entry)) if thing.kind != "property" else ""
+    kind = "function" if thing.kind == "method" and entry.owner is None else thing.kind
+    module = modules.RENAMED.get(entry.module.name, entry.module.name) or "builtins"
+    text = f"{doc}\n\n{entry.module.summary}".strip()
+    version = ".".join(map(str, sys.version_info[:2]))
+    return Document(
+        id=entry.path,
+        title=entry.path + signature,
+        text=text,
+        metadata={"module": module, "kind": kind, "python": version},
+        source=entry.module.file,
+        line=thing.line,
+    )
+
+
+def _doc(names: Names, entry: Entry) -> str:
+    """The first docstring of: the thing, its twins, a class's ``__init__``, the bases.
+
+    A method that has none at all (``argparse.ArgumentParser.parse_args``) says what its class is.
+    """
+    for twin in entry.twins:
+        if doc := names.doc(twin):
+            return doc
+    if entry.twins[0].kind == "class":
+        inits = [init.doc for twin in entry.twins for init in names.own(twin, "__init__")]
+        return next(filter(None, inits), "")
+    if entry.owner is not None:
+        inherited = names.members(entry.owner, entry.path.rpartition(".")[2])
+        doc = next((thing.doc for thing in inherited if thing.doc), "")
+        if not doc and entry.twins[0].kind == "method":
+            return names.doc(entry.owner).partition("\n\n")[0]
+        return doc
+    return ""
+
+
+def _signature(names: Names, entry: Entry) -> str:
+    for twin in entry.twins:
+        if twin.signature:
+            return twin.signature
+        if twin.kind == "class":
+            for maker in ("__init__", "__new__"):
+                for made in names.members(twin, maker)[:1]:
+                    if made.signature:
+                        return made.signature
+    return ""
