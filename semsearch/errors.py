@@ -64,7 +64,8 @@ class StorageError(SemsearchError):
 class MissingExtra(SemsearchError, ImportError):
     """An optional package is missing; the message holds the ``pip install`` line."""
 
-    def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs {package}: pip install 'semsearch[{extra}]'")
+    def __init__(self, package: str, extra: str | None, purpose: str) -> None:
+        what = package if extra is None else f"'semsearch[{extra}]'"
+        super().__init__(f"{purpose} needs {package}: pip install {what}")
         self.package = package
         self.extra = extra

@@ -1,0 +1,135 @@
+"""Text to words, for BM25: any string gives a list, whatever it holds, and nothing is a syntax.
+
+- Everything is normalised by NFKC, case-folded and folded as ``scripts`` says.
+- Alphabets: words, with English Snowball stemming (which leaves other scripts alone).
+- Chinese, Japanese, Korean: overlapping pairs of characters, as Lucene's CJKBigramFilter, and in
+  documents the single characters too, so that a query of one character finds them.
+- Indic and South-East Asian scripts: words whole, and overlapping pairs of their syllables, which
+  stands in for stemming, and for word breaks in Thai, Lao, Khmer and Myanmar.
+- Identifiers: ``json.loads``, ``20.04``, ``read_csv`` and ``DataFrame`` are words whole and in
+  parts; ``C++`` and ``C#`` are words; ``don't`` is ``dont`` and ``dog's`` is ``dog``.
+
+The order of the words in the result means nothing; how often each occurs does.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from functools import cache
+from operator import add
+from typing import TYPE_CHECKING
+
+from semsearch.lexical.scripts import RUN, SYLLABLES, CharacterTable
+
+if TYPE_CHECKING:
+    from tantivy import TextAnalyzer
+
+TOKENS_VERSION = 1
+"""Changes whenever the words of any text change: an index made by another version is rebuilt."""
+
+MAX_CHARACTERS = 1 << 20
+"""What lies beyond in one text is not searched lexically."""
+
+MAX_WORD = 64
+"""Characters; longer words are cut, in documents and queries alike."""
+
+_LONGEST_WORD = 16
+"""Syllables; a longer Brahmic run is a phrase without spaces and not worth a word of its own."""
+
+_TABLE = CharacterTable()
+_HUMP = re.compile(r"[a-z][A-Z]|[A-Z]{2}[a-z]")
+_CAMEL = re.compile(r"\b(?:[A-Z]*[a-z]+[A-Z]|[A-Z]{2,}[a-z])[A-Za-z]*\b")
+_BETWEEN_HUMPS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{3})")
+_POSSESSIVE = re.compile(r"'s\b")
+_CONTRACTION = re.compile(r"(?<=n)'(?=t\b)")
+_DOTTED = re.compile(r"\.\w", re.ASCII)
+_COMPOUND = re.compile(r"\b\w+(?:\.\w+)+|\b\w*_\w*", re.ASCII)
+_SIGNED = re.compile(r"\b[a-z](?:\+\+|#)(?!\w)")
+_SIGNS = str.maketrans("._'+#", "     ")
+# Normalising takes quadratic time on a long run of combining marks.
+_RUN_OF_SIGNS = re.compile(r"([^\w\s]{64})[^\w\s]+")
+
+
+def words(text: str, stem: bool = True) -> list[str]:
+    """The words of a document, repeated as often as they occur.
+
+    Each has 1 to 64 characters, none of them white space; ``stem`` needs tantivy.
+    Never raises for any string. Raises MissingExtra if tantivy is not installed.
+    """
+    found = _words(text, single_characters=True)
+    return stemmed(found) if stem else found
+
+
+def query_words(text: str, stem: bool = True) -> list[str]:
+    """The words to look for; as ``words``, except that a Chinese, Japanese or Korean run longer
+    than one character is looked for by its pairs alone.
+    """
+    found = _words(text, single_characters=False)
+    return stemmed(found) if stem else found
+
+
+def stemmed(found: list[str]) -> list[str]:
+    """English Snowball stems, by the analyser that also reads what is indexed."""
+    return _analyser().analyze(" ".join(found)) if found else []
+
+
+@cache
+def _analyser() -> TextAnalyzer:
+    from semsearch.lexical.engine import analyser
+
+    return analyser()
+
+
+def _words(text: str, single_characters: bool) -> list[str]:
+    text = text[:MAX_CHARACTERS]
+    ascii_only = text.isascii()
+    if not ascii_only:
+        text = text.encode("utf-8", "ignore").decode()
+        text = unicodedata.normalize("NFKC", _RUN_OF_SIGNS.sub(r"\1", text))[:MAX_CHARACTERS]
+    found = list(_camel_parts(text)) if _HUMP.search(text) else []
+    text = text.casefold().translate(_TABLE)
+    if "'" in text:
+        text = _CONTRACTION.sub("", _POSSESSIVE.sub("", text))
+    if "_" in text or _DOTTED.search(text):
+        found += (compound for compound in _COMPOUND.findall(text) if compound.strip("_"))
+    if "+" in text or "#" in text:
+        found += _SIGNED.findall(text)
+    parts = text.translate(_SIGNS).split()
+    found += parts if ascii_only else _by_script(parts, single_characters)
+    if max(map(len, found), default=0) > MAX_WORD:
+        found = [word[:MAX_WORD] for word in found]
+    return found
+
+
+def _camel_parts(text: str) -> Iterator[str]:
+    for name in _CAMEL.findall(text):
+        parts = _BETWEEN_HUMPS.sub(" ", name).casefold().split()
+        if len(parts) > 1 and min(map(len, parts)) > 1:  # not mRNA or PhD
+            yield from parts
+
+
+def _by_script(parts: list[str], single_characters: bool) -> Iterator[str]:
+    for part in parts:
+        if part.isascii():
+            yield part
+            continue
+        for match in RUN.finditer(part):
+            run = match[0]
+            if match.lastindex == 1:
+                if len(run) == 1 or single_characters:
+                    yield from run
+                yield from map(add, run, run[1:])
+            elif match.lastindex == 2:
+                yield from _syllable_pairs(run)
+            else:
+                yield run
+
+
+def _syllable_pairs(run: str) -> Iterator[str]:
+    syllables = SYLLABLES.findall(run)
+    if len(syllables) <= _LONGEST_WORD:
+        yield run
+    if len(syllables) > 2:
+        yield from map(add, syllables, syllables[1:])
