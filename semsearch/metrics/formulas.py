@@ -64,7 +64,7 @@ def mrr(relevant: Bools, k: int) -> Floats:
 def dcg(gains: Floats, k: int) -> Floats:
     """Sum over the top k of gain / log2(rank + 1).
 
-    >>> float(dcg(np.array([[3.0, 2.0, 0.0]]), 10)[0]) == 3 + 2 / np.log2(3)
+    >>> bool(dcg(np.array([[3.0, 2.0, 0.0]]), 10)[0] == 3 + 2 / np.log2(3))
     True
     """
     top = gains[:, :k]
@@ -76,9 +76,9 @@ def ndcg(gains: Floats, ideal: Floats, k: int) -> Floats:
     """DCG of the ranking divided by the DCG of the best ranking of all judged documents.
 
     >>> float(ndcg(np.array([[1.0, 0.0]]), np.array([[3.0, 1.0]]), 2)[0].round(6))
-    0.275426
+    0.275412
     >>> round(1 / (3 + 1 / np.log2(3).item()), 6)
-    0.275426
+    0.275412
     """
     return dcg(gains, k) / dcg(ideal, k)
 

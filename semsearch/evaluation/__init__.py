@@ -1,0 +1,1 @@
+"""Runs in, numbers that can be trusted out: reports, tables and what they rest on."""
