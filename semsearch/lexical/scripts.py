@@ -12,7 +12,7 @@ import re
 import unicodedata
 
 _APOSTROPHES = "'\u2018\u2019\u02bc\u02b9\u055a\ua78c"
-_CLOSE_UP = "._'+#"
+INNER_SIGNS = "._'+#"
 """ASCII signs that may stand inside a word; the tokeniser decides about each."""
 
 # Letters that have a plain twin but no decomposition, or one that must not be general.
@@ -73,7 +73,7 @@ def _value(character: str) -> str | None:
     code = ord(character)
     if code in _FOLDED:
         return _FOLDED[code]
-    if character in _CLOSE_UP:
+    if character in INNER_SIGNS:
         return character
     if character in _APOSTROPHES:
         return "'"

@@ -21,7 +21,7 @@ from functools import cache
 from operator import add
 from typing import TYPE_CHECKING
 
-from semsearch.lexical.scripts import RUN, SYLLABLES, CharacterTable
+from semsearch.lexical.scripts import INNER_SIGNS, RUN, SYLLABLES, CharacterTable
 
 if TYPE_CHECKING:
     from tantivy import TextAnalyzer
@@ -39,7 +39,6 @@ _LONGEST_WORD = 16
 """Syllables; a longer Brahmic run is a phrase without spaces and not worth a word of its own."""
 
 _TABLE = CharacterTable()
-_HUMP = re.compile(r"[a-z][A-Z]|[A-Z]{2}[a-z]")
 _CAMEL = re.compile(r"\b(?:[A-Z]*[a-z]+[A-Z]|[A-Z]{2,}[a-z])[A-Za-z]*\b")
 _BETWEEN_HUMPS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{3})")
 _POSSESSIVE = re.compile(r"'s\b")
@@ -47,7 +46,6 @@ _CONTRACTION = re.compile(r"(?<=n)'(?=t\b)")
 _DOTTED = re.compile(r"\.\w", re.ASCII)
 _COMPOUND = re.compile(r"\b\w+(?:\.\w+)+|\b\w*_\w*", re.ASCII)
 _SIGNED = re.compile(r"\b[a-z](?:\+\+|#)(?!\w)")
-_SIGNS = str.maketrans("._'+#", "     ")
 # Normalising takes quadratic time on a long run of combining marks.
 _RUN_OF_SIGNS = re.compile(r"([^\w\s]{64})[^\w\s]+")
 
@@ -63,8 +61,9 @@ def words(text: str, stem: bool = True) -> list[str]:
 
 
 def query_words(text: str, stem: bool = True) -> list[str]:
-    """The words to look for; as ``words``, except that a Chinese, Japanese or Korean run longer
-    than one character is looked for by its pairs alone.
+    """The words to look for: as ``words``, less some that would find nearly everything.
+
+    Those are the single characters of a Chinese, Japanese or Korean run longer than one.
     """
     found = _words(text, single_characters=False)
     return stemmed(found) if stem else found
@@ -88,15 +87,17 @@ def _words(text: str, single_characters: bool) -> list[str]:
     if not ascii_only:
         text = text.encode("utf-8", "ignore").decode()
         text = unicodedata.normalize("NFKC", _RUN_OF_SIGNS.sub(r"\1", text))[:MAX_CHARACTERS]
-    found = list(_camel_parts(text)) if _HUMP.search(text) else []
+    found = list(_camel_parts(text))
     text = text.casefold().translate(_TABLE)
     if "'" in text:
         text = _CONTRACTION.sub("", _POSSESSIVE.sub("", text))
     if "_" in text or _DOTTED.search(text):
-        found += (compound for compound in _COMPOUND.findall(text) if compound.strip("_"))
+        found += _compounds(text)
     if "+" in text or "#" in text:
         found += _SIGNED.findall(text)
-    parts = text.translate(_SIGNS).split()
+    for sign in INNER_SIGNS:
+        text = text.replace(sign, " ")
+    parts = text.split()
     found += parts if ascii_only else _by_script(parts, single_characters)
     if max(map(len, found), default=0) > MAX_WORD:
         found = [word[:MAX_WORD] for word in found]
@@ -104,10 +105,17 @@ def _words(text: str, single_characters: bool) -> list[str]:
 
 
 def _camel_parts(text: str) -> Iterator[str]:
-    for name in _CAMEL.findall(text):
+    # Looking at words first is four times as fast as the pattern over the whole text.
+    mixed = [w for w in text.split() if not (w.islower() or w.istitle() or w.isupper())]
+    for name in _CAMEL.findall(" ".join(mixed)):
         parts = _BETWEEN_HUMPS.sub(" ", name).casefold().split()
         if len(parts) > 1 and min(map(len, parts)) > 1:  # not mRNA or PhD
             yield from parts
+
+
+def _compounds(text: str) -> Iterator[str]:
+    joined = " ".join(word for word in text.split() if "." in word or "_" in word)
+    return (compound for compound in _COMPOUND.findall(joined) if compound.strip("_"))
 
 
 def _by_script(parts: list[str], single_characters: bool) -> Iterator[str]:
