@@ -122,6 +122,11 @@ class Writer:
             self.refresh()
         return sorted(old)
 
+    def record_source(self, uri: str) -> None:
+        """Note that a run read this source to its end. One commit."""
+        with transaction(self.connection, self.layout.catalog):
+            catalog.put_source(self.connection, uri, None, self.snapshot.generation.gen)
+
     @contextmanager
     def _generation(self) -> Iterator[Tally]:
         before = self.snapshot.generation

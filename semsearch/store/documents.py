@@ -239,3 +239,15 @@ def _batches(keys: Iterable[Any]) -> Iterator[list[Any]]:
     listed = [int(key) if isinstance(key, np.integer) else key for key in keys]
     for start in range(0, len(listed), _BATCH):
         yield listed[start : start + _BATCH]
+
+
+def vids_of(connection: sqlite3.Connection, doc_ids: Ints) -> Ints:
+    """The vids of all passages of these documents, ascending."""
+    vids: list[int] = []
+    for batch in _batches(doc_ids):
+        cursor = connection.execute(
+            "SELECT vid FROM passage WHERE doc_id IN (SELECT value FROM json_each(?))",
+            (json.dumps(batch),),
+        )
+        vids.extend(vid for (vid,) in cursor)
+    return np.sort(np.array(vids, np.int64))

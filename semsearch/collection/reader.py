@@ -1,0 +1,78 @@
+"""Reading an index: snapshots, and the documents behind passage ids."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from semsearch.collection.layout import EXACT_ROWS, Layout
+from semsearch.collection.snapshot import Snapshot, take_snapshot
+from semsearch.store import catalog, documents
+from semsearch.store.database import database_errors, open_reader
+from semsearch.store.documents import StoredDocument
+from semsearch.store.filters import Filter, documents_matching
+
+if TYPE_CHECKING:
+    from semsearch.types import Ints
+
+
+class StaleSnapshot(Exception):
+    """Rows of this snapshot were purged meanwhile: take a new one and search again."""
+
+
+class Reader:
+    """An open index. Never locks, never writes; each snapshot is one whole generation."""
+
+    def __init__(self, folder: str | Path) -> None:
+        """Open the index in ``folder``. Raises NotFound, Mismatch (format), Corrupt."""
+        self.layout = Layout(Path(folder))
+        self.connection: sqlite3.Connection = open_reader(self.layout.catalog)
+        self._snapshot: Snapshot | None = None
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the catalog."""
+        self.connection.close()
+
+    def snapshot(self) -> Snapshot:
+        """The newest generation; the same object as long as nothing is committed."""
+        with database_errors(self.layout.catalog):
+            newest = catalog.generation(self.connection)
+        if self._snapshot is None or self._snapshot.generation != newest:
+            self._snapshot = take_snapshot(self.connection, self.layout)
+        return self._snapshot
+
+    def documents_of(self, vids: Iterable[int]) -> dict[int, StoredDocument]:
+        """The document of each passage. Raises StaleSnapshot if one was purged, Corrupt."""
+        wanted = list(vids)
+        with database_errors(self.layout.catalog):
+            passages = documents.passages_of(self.connection, wanted)
+            rows = documents.documents_of(self.connection, {p.doc_id for p in passages.values()})
+        if len(passages) < len(set(wanted)):
+            raise StaleSnapshot
+        return {vid: rows[passage.doc_id] for vid, passage in passages.items()}
+
+    def live_by_id(self, ids: Sequence[str]) -> dict[str, StoredDocument]:
+        """The live documents with these ids."""
+        with database_errors(self.layout.catalog):
+            return documents.live_by_id(self.connection, ids)
+
+    def vids_matching(self, conditions: Filter, limit: int = EXACT_ROWS) -> Ints | None:
+        """The vids, ascending, of documents that match; dead ones may be among them.
+
+        None when more than ``limit`` documents match.
+        """
+        with database_errors(self.layout.catalog):
+            found = documents_matching(self.connection, conditions, limit)
+            if found is None:
+                return None
+            return documents.vids_of(self.connection, np.array(found, np.int64))

@@ -1,0 +1,1 @@
+"""Ordering what the indexes propose: fusion of several candidate lists."""

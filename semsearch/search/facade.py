@@ -1,0 +1,133 @@
+"""The Python interface in five lines: open an index, add documents, search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from semsearch.collection.layout import Layout
+from semsearch.collection.reader import Reader
+from semsearch.collection.snapshot import Snapshot
+from semsearch.collection.writer import open_for_writing
+from semsearch.errors import Mismatch, NotFound
+from semsearch.indexing import OnDuplicate, Source, Summary, run_indexing
+from semsearch.search.searcher import DEFAULT, Mode, Options, Searcher
+from semsearch.store.filters import parse_filter
+from semsearch.types import Document, Hit
+
+if TYPE_CHECKING:
+    from semsearch.encoders import Encoder
+
+DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+class Index:
+    """An index folder with its model: add documents, search them. Made by ``semsearch.open``."""
+
+    def __init__(self, folder: str | Path, model: str | Path | None) -> None:
+        self.folder = Path(folder)
+        self._model = model
+        self._encoder: Encoder | None = None
+        self._searcher: Searcher | None = None
+
+    def __enter__(self) -> Index:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files; the index can be used again and opens them anew."""
+        if self._searcher is not None:
+            self._searcher.close()
+            self._searcher = None
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is an index in the folder yet."""
+        return Layout(self.folder).catalog.is_file()
+
+    @property
+    def searcher(self) -> Searcher:
+        """The engine behind ``search``. Raises NotFound when there is no index yet."""
+        if self._searcher is None:
+            self._searcher = Searcher(Reader(self.folder), self.encoder_for)
+        return self._searcher
+
+    def encoder_for(self, snapshot: Snapshot) -> Encoder:
+        """The encoder that made the vectors of a snapshot, from local files only.
+
+        Raises NotFound (no such model here), Mismatch (the model is another one now).
+        """
+        recorded = snapshot.encoder
+        if self._encoder is None:
+            from semsearch.encoders import open_encoder
+
+            name = self._model or (recorded.name if recorded else DEFAULT_MODEL)
+            self._encoder = open_encoder(name, local_only=recorded is not None)
+        return self._encoder
+
+    def add(
+        self,
+        documents: Iterable[Document],
+        *,
+        source: str = "python",
+        on_duplicate: OnDuplicate = "error",
+    ) -> Summary:
+        """Add or update documents; unchanged ones are not encoded again. Nothing is deleted."""
+        corpus = Source(source, documents, prunable=False)
+        with open_for_writing(Layout(self.folder)) as writer:
+            encoder = self.encoder_for(writer.snapshot)
+            return run_indexing(writer, encoder, [corpus], on_duplicate=on_duplicate)
+
+    def delete(self, ids: Sequence[str]) -> list[str]:
+        """Delete documents; returns the ids that were there. Raises NotFound without an index."""
+        self.require()
+        with open_for_writing(Layout(self.folder)) as writer:
+            return writer.delete(ids)
+
+    def search(
+        self,
+        text: str,
+        k: int = 10,
+        *,
+        mode: Mode = "hybrid",
+        dims: int | None = None,
+        filters: Sequence[str] = (),
+        min_score: float | None = None,
+    ) -> list[Hit]:
+        """The best ``k`` documents, best first; ``filters`` such as ``["year>=2020"]``."""
+        options = Options(mode, dims, parse_filter(filters), min_score)
+        return self.searcher.search(text, k, options)
+
+    def get(self, document_id: str) -> Document:
+        """A live document. Raises NotFound."""
+        found = self.searcher.reader.live_by_id([document_id])
+        if document_id not in found:
+            raise NotFound(f"{self.folder}: no document {document_id!r}")
+        return found[document_id].document
+
+    def __len__(self) -> int:
+        """The number of live documents."""
+        if not self.exists:
+            return 0
+        self.searcher.refresh()
+        return self.searcher.snapshot.generation.n_document
+
+    def require(self) -> None:
+        """Raise NotFound unless there is an index in the folder."""
+        if not self.exists:
+            raise NotFound(
+                f"{self.folder}: no index there: make one with"
+                f" `semsearch index CORPUS -i {self.folder}`"
+            )
+
+
+def open(folder: str | Path = ".semsearch", model: str | Path | None = None) -> Index:  # noqa: A001
+    """Open an index folder, which need not exist yet.
+
+    ``model`` is a sentence-transformers folder or name; an index that exists has its own, and
+    refuses another (Mismatch, when it is first used).
+    """
+    return Index(folder, model)

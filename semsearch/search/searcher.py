@@ -1,0 +1,209 @@
+"""Answering queries: encode, propose candidates, fuse, fetch, answer.
+
+query text -> vector and words -> candidates (dense, lexical) -> fused -> documents -> hits
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
+
+import numpy as np
+
+from semsearch.collection.reader import Reader, StaleSnapshot
+from semsearch.collection.snapshot import Snapshot
+from semsearch.errors import Corrupt, Mismatch, UsageError
+from semsearch.ranking.fusion import reciprocal_rank_fusion
+from semsearch.search.candidates import CandidateSource
+from semsearch.store.filters import Filter
+from semsearch.types import Candidates, Hit
+
+if TYPE_CHECKING:
+    from semsearch.encoders import Encoder
+    from semsearch.types import Floats, Ints
+
+Mode = Literal["hybrid", "dense", "lexical"]
+MODES: tuple[Mode, ...] = ("hybrid", "dense", "lexical")
+
+DEPTH = 100
+"""Candidates taken from each index before fusion (more when k is larger)."""
+
+MOST_HITS = 100_000
+_KNOWN_OWNERS = 1_000_000
+_ATTEMPTS = 5
+T = TypeVar("T")
+
+
+class Ranked(NamedTuple):
+    """A document in a ranking: its best passage and that passage's score."""
+
+    id: str
+    score: float
+    vid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to search. ``dims`` None is the index's own width.
+
+    ``min_score`` drops lower hits; ``exact`` scans every vector instead of asking FAISS.
+    """
+
+    mode: Mode = "hybrid"
+    dims: int | None = None
+    conditions: Filter = ()
+    min_score: float | None = None
+    exact: bool = False
+
+
+DEFAULT = Options()
+
+
+class Searcher:
+    """Answers queries from an open index, always from one whole generation.
+
+    ``load_encoder`` is called with the snapshot when a dense search first needs it.
+    """
+
+    def __init__(self, reader: Reader, load_encoder: Callable[[Snapshot], Encoder]) -> None:
+        self.reader = reader
+        self._load_encoder = load_encoder
+        self._encoder: Encoder | None = None
+        self._use(reader.snapshot())
+
+    def _use(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.source = CandidateSource(self.reader, snapshot)
+        self._owners: dict[int, str] = {}
+
+    def close(self) -> None:
+        """Close the index."""
+        self.reader.close()
+
+    def refresh(self) -> None:
+        """Search the newest generation from now on."""
+        newest = self.reader.snapshot()
+        if newest is not self.snapshot:
+            self._use(newest)
+
+    def search(self, text: str, k: int = 10, options: Options = DEFAULT) -> list[Hit]:
+        """The best ``k`` documents for one query, best first.
+
+        Raises UsageError, Mismatch (another model), Corrupt.
+        """
+
+        def answer() -> list[Hit]:
+            ranking = self._rank([text], k, options)[0]
+            rows = self.reader.documents_of(ranked.vid for ranked in ranking)
+            found = [(ranked, rows[ranked.vid].document) for ranked in ranking]
+            return [
+                Hit(rank, d.id, ranked.score, d.title, d.text, d.metadata)
+                for rank, (ranked, d) in enumerate(found, start=1)
+            ]
+
+        return self._retry(answer)
+
+    def rank(self, texts: Sequence[str], k: int, options: Options = DEFAULT) -> list[list[Ranked]]:
+        """Rankings of many queries at once, each of at most ``k`` documents, best first."""
+        return self._retry(lambda: self._rank(texts, k, options))
+
+    def encode(self, texts: Sequence[str]) -> Floats:
+        """Query vectors float32 (Q, dim), in the space of the stored ones. Raises Mismatch."""
+        if self._encoder is None:
+            self._encoder = self._load_encoder(self.snapshot)
+        recorded = self.snapshot.encoder
+        if recorded is not None and recorded.fingerprint != self._encoder.fingerprint:
+            raise Mismatch(
+                f"the index was made by {recorded.name} ({recorded.fingerprint[:12]}), not by"
+                f" {self._encoder.name} ({self._encoder.fingerprint[:12]}): use that model, or make"
+                " a new index with -i"
+            )
+        vectors = self._encoder.encode_queries(texts).vectors
+        rotation = self.snapshot.rotation
+        return vectors if rotation is None else vectors @ rotation
+
+    def _rank(self, texts: Sequence[str], k: int, options: Options) -> list[list[Ranked]]:
+        dims = self._check(texts, k, options)
+        if not len(self.snapshot.rows) or not texts:
+            return [[] for _ in texts]
+        kept = self.source.resolve(options.conditions)
+        vectors = self.encode(texts) if options.mode != "lexical" else None
+        depth = max(DEPTH, k)
+        while True:
+            rankings = []
+            if vectors is not None:
+                rankings.append(self.source.dense(vectors[:, :dims], depth, kept, options.exact))
+            if options.mode != "dense":
+                rankings.append(self.source.words(texts, depth, kept))
+            fused = rankings[0] if len(rankings) == 1 else reciprocal_rank_fusion(rankings)
+            ranked = self._by_document(fused, k)
+            if depth >= len(self.snapshot.rows) or not self._falls_short(ranked, rankings, k):
+                return [_at_least(row, options.min_score) for row in ranked]
+            depth *= 2
+
+    def _check(self, texts: Sequence[str], k: int, options: Options) -> int:
+        if not 1 <= k <= MOST_HITS:
+            raise UsageError(f"k must be between 1 and {MOST_HITS}, not {k}")
+        if options.mode not in MODES:
+            raise UsageError(f"unknown mode {options.mode!r}: choose one of {', '.join(MODES)}")
+        for number, text in enumerate(texts, start=1):
+            if not text.strip():
+                raise UsageError(f"query {number} is empty: give some words to search for")
+        dims = options.dims or self.snapshot.dims
+        if len(self.snapshot.rows) and not 1 <= dims <= self.snapshot.dims:
+            raise UsageError(
+                f"dims must be between 1 and {self.snapshot.dims}, the width of this index, not"
+                f" {dims}"
+            )
+        return dims
+
+    def _falls_short(
+        self, ranked: Sequence[Sequence[Ranked]], rankings: Sequence[Candidates], k: int
+    ) -> bool:
+        """Whether a query has too few documents while an index still has candidates for it."""
+        full = [(ranking.ids[:, -1:] >= 0).any(axis=1) for ranking in rankings]
+        more = np.logical_or.reduce(full)
+        return any(len(row) < k and more[query] for query, row in enumerate(ranked))
+
+    def _by_document(self, candidates: Candidates, k: int) -> list[list[Ranked]]:
+        """Each document once, by its best passage; equal scores by id descending (trec_eval)."""
+        owners = self._owners_of(np.unique(candidates.ids[candidates.ids >= 0]))
+        rankings = []
+        for ids, scores in zip(candidates.ids, candidates.scores, strict=True):
+            best: dict[str, Ranked] = {}
+            for vid, score in zip(ids.tolist(), scores.tolist(), strict=True):
+                if vid >= 0:
+                    best.setdefault(owners[vid], Ranked(owners[vid], score, vid))
+            ranking = sorted(best.values(), key=lambda r: r.id.encode(), reverse=True)
+            rankings.append(sorted(ranking, key=lambda r: -r.score)[:k])
+        return rankings
+
+    def _owners_of(self, vids: Ints) -> dict[int, str]:
+        missing = [vid for vid in vids.tolist() if vid not in self._owners]
+        if len(self._owners) + len(missing) > _KNOWN_OWNERS:
+            self._owners, missing = {}, vids.tolist()
+        for vid, row in self.reader.documents_of(missing).items():
+            self._owners[vid] = row.ext_id
+        return self._owners
+
+    def _retry(self, answer: Callable[[], T]) -> T:
+        self.refresh()
+        for _ in range(_ATTEMPTS):
+            try:
+                return answer()
+            except StaleSnapshot:  # purged by a compaction meanwhile
+                self.refresh()
+        raise Corrupt(
+            f"{self.reader.layout.catalog}: passages without a row: run `semsearch check`, then"
+            " restore a backup or index again"
+        )
+
+
+def _at_least(ranking: list[Ranked], min_score: float | None) -> list[Ranked]:
+    return [r for r in ranking if min_score is None or r.score >= min_score]
+
+
+def as_scores(ranking: Iterable[Ranked]) -> dict[str, float]:
+    """A ranking as a run holds it: score by document id."""
+    return {ranked.id: ranked.score for ranked in ranking}
