@@ -21,7 +21,7 @@ def checks(fast: bool) -> dict[str, list[str]]:
         "lint": ["ruff", "check", "."],
         "types": ["mypy"],
         "docs": ["tests.docs"],
-        "tests": ["pytest", "-q", *tests],
+        "tests": ["pytest", *tests],
     }
 
 
