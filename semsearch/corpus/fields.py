@@ -88,7 +88,7 @@ class Fields:
         seen = list(seen)
         what = "id" if self.names(seen).id is None else "text"
         chosen, usual = (self.id, self.usual_ids) if what == "id" else (self.text, self.usual_texts)
-        listed = ", ".join(mend(name)[:40] for name in seen[:12]) or "no field"
+        listed = ", ".join(_shown(name) for name in seen[:12]) or "no field"
         listed += ", ..." if len(seen) > 12 else ""
         if chosen is not None:
             message = f"no field {chosen!r} for the {what}: there is {listed}"
@@ -173,6 +173,10 @@ def _value(value: object, depth: int) -> object:
     if isinstance(value, dict):
         return {mend(str(key)): _value(item, depth + 1) for key, item in value.items()}
     raise ValueError(f"holds a value of type {type(value).__name__}, which JSON does not have")
+
+
+def _shown(name: str) -> str:
+    return name[:40] if name.isprintable() else ascii(name[:40])
 
 
 def _has_surrogate(text: str) -> bool:

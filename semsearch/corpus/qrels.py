@@ -18,7 +18,7 @@ _ROLES = (
     ("corpus-id", "corpusid", "docid", "doc-id", "document-id", "docno", "pid", "passage-id"),
     ("score", "relevance", "rel", "grade", "label", "judgment", "judgement"),
 )
-_UNUSED = ("iter", "iteration", "q0", "0")
+_UNUSED = ("iter", "iteration", "q0")
 _KNOWN = (*_ROLES[0], *_ROLES[1], *_ROLES[2], *_UNUSED)
 _SHAPES = "expected `query document grade` or TREC's `query 0 document grade`"
 
@@ -110,9 +110,9 @@ def _layout(text: str, name: str, number: int) -> _Layout:
         return _Layout(tabs, width, 0, width - 2, width - 1, False)
     names = [column.lower().replace("_", "-") for column in columns]
     unknown = [column for column, key in zip(columns, names, strict=True) if key not in _KNOWN]
-    if len(unknown) == width:
-        raise InputError(f"the grade {columns[-1]!r} is not a whole number", name, number)
     places = [[i for i, key in enumerate(names) if key in role] for role in _ROLES]
+    if not any(places):
+        raise InputError(f"the grade {columns[-1]!r} is not a whole number", name, number)
     if unknown or any(len(place) != 1 for place in places):
         listed = ", ".join(repr(column) for column in unknown or columns)
         what = "unknown columns" if unknown else "the header's columns are"

@@ -23,7 +23,7 @@ from semsearch.corpus.text import STDIN, Reject, first_bytes, stop
 from semsearch.errors import InputError, UsageError
 from semsearch.types import Document
 
-FORMATS = "JSON lines (.jsonl), CSV, TSV, Parquet, text (.txt), Markdown (.md), folders of the last two"
+FORMATS = "JSON lines (.jsonl), CSV, TSV, Parquet, text (.txt), Markdown (.md) or a folder of text"
 
 _JSON_LINES = (".jsonl", ".ndjson")
 _TABLES = (".csv", ".tsv", ".tab")
