@@ -13,6 +13,9 @@ from semsearch.corpus.stdlib.records import Import, Module, Scope, Thing
 from semsearch.corpus.stdlib.signatures import shorten
 from semsearch.types import Document
 
+USUAL = frozenset({"weakref.ref", "xml.etree.ElementTree.fromstring"})
+"""Names by which everybody calls things that call themselves otherwise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -25,21 +28,21 @@ class Entry:
     owner: Thing | None = None
 
     @property
-    def rank(self) -> tuple[bool, int, bool, int, str]:
+    def rank(self) -> tuple[bool, int, int, int, str]:
         """Smallest is best: at home, few components, under its own name, short."""
-        own_name = self.path.rpartition(".")[2] == self.twins[0].name
-        return (self.foreign, self.path.count("."), not own_name, len(self.path), self.path)
+        odd = 2 - (_last(self.path) == self.twins[0].name) - 2 * (self.path in USUAL)
+        return (self.foreign, self.path.count("."), odd, len(self.path), self.path)
 
 
 def read_stdlib() -> Iterator[Document]:
     """The public classes, functions, methods and properties of the running Python's library.
 
     Sources are read as syntax trees and never imported; what is written in C is described by one
-    subprocess. Each object with a docstring (its own, its C or Python twin's, an inherited one, or
-    for a method the first paragraph of its class's) is one document, ordered by id: ``id`` the
-    dotted name one would import it by, ``title`` that name and the signature, ``text`` the
-    docstring and the module's summary, ``metadata`` ``module``, ``kind`` (class, function, method
-    or property) and ``python`` (``"3.11"``).
+    subprocess. Each object is one document, ordered by id: ``id`` the dotted name one would import
+    it by, ``title`` that name and the signature, ``text`` the docstring (its own, its C or Python
+    twin's or an inherited one; failing these, a method's is the first paragraph of its class's)
+    and the module's summary, ``metadata`` ``module``, ``kind`` (class, function, method or
+    property) and ``python`` (``"3.11"``). Left out: members of which nothing at all is said.
 
     Raises NotFound if the sources are missing or the subprocess fails.
     """
@@ -61,11 +64,21 @@ def _chosen(names: Names) -> dict[str, Entry]:
 
     for entry in _module_level(names):
         offer(entry)
-    public = {twin.key for entry in best.values() for twin in entry.twins}
+    for key in [base for entry in best.values() for base in _same_under_the_hood(names, entry)]:
+        best.pop(key, None)
+    public = set(best)
     for entry in list(best.values()):
         for member in _members(names, entry, public):
             offer(member)
     return {entry.path: entry for entry in sorted(best.values(), key=lambda e: e.twins[0].key)}
+
+
+def _same_under_the_hood(names: Names, entry: Entry) -> Iterator[str]:
+    """Private bases of the same name: ``_socket.socket`` is no class beside ``socket.socket``."""
+    cls = entry.twins[0]
+    for base in names.bases(cls) if cls.kind == "class" else ():
+        if base.name == cls.name and base.module.startswith("_"):
+            yield base.key
 
 
 def _module_level(names: Names) -> Iterator[Entry]:
@@ -116,7 +129,7 @@ def _labels(names: Names, cls: Thing, public: set[str]) -> Iterator[str]:
 def _document(names: Names, entry: Entry) -> Document | None:
     thing = entry.twins[0]
     doc = _doc(names, entry)
-    if not doc:
+    if not doc and (entry.owner is not None or _last(entry.path) in ("main", "test")):
         return None
     signature = shorten(_signature(names, entry)) if thing.kind != "property" else ""
     kind = "function" if thing.kind == "method" and entry.owner is None else thing.kind
@@ -138,19 +151,24 @@ def _doc(names: Names, entry: Entry) -> str:
 
     A method that has none at all (``argparse.ArgumentParser.parse_args``) says what its class is.
     """
-    for twin in entry.twins:
-        if doc := names.doc(twin):
-            return doc
-    if entry.twins[0].kind == "class":
-        inits = [init.doc for twin in entry.twins for init in names.own(twin, "__init__")]
-        return next(filter(None, inits), "")
-    if entry.owner is not None:
-        inherited = names.members(entry.owner, entry.path.rpartition(".")[2])
-        doc = next((thing.doc for thing in inherited if thing.doc), "")
-        if not doc and entry.twins[0].kind == "method":
-            return names.doc(entry.owner).partition("\n\n")[0]
-        return doc
-    return ""
+    thing, owner = entry.twins[0], entry.owner
+    docs = [names.doc(twin) for twin in entry.twins]
+    if thing.kind == "class":
+        docs += [init.doc for twin in entry.twins for init in names.own(twin, "__init__")]
+        docs += [base.doc for base in names.bases(thing) if _private(base)]
+    elif owner is not None:
+        docs += [names.doc(found) for found in names.members(owner, _last(entry.path))]
+        if thing.kind == "method":
+            docs.append(names.doc(owner).partition("\n\n")[0])
+    return next(filter(None, docs), "")
+
+
+def _private(base: Thing) -> bool:
+    return not modules.is_public(base.module)
+
+
+def _last(path: str) -> str:
+    return path.rpartition(".")[2]
 
 
 def _signature(names: Names, entry: Entry) -> str:

@@ -35,7 +35,8 @@ NOT_AN_API = _names("""
     posix nt posixpath ntpath genericpath nturl2path pyexpat opcode
     sqlite3.dump json.scanner concurrent.futures.process concurrent.futures.thread
     importlib.simple importlib.readers importlib.resources.simple importlib.resources.readers
-    email.architecture xml.dom.expatbuilder xml.dom.minicompat xml.dom.domreg
+    importlib.metadata.diagnose email.architecture
+    xml.dom.expatbuilder xml.dom.minicompat xml.dom.domreg
     xml.etree.ElementInclude xml.etree.ElementPath xml.sax.expatreader
 """)
 

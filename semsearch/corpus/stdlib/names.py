@@ -100,7 +100,7 @@ class Names:
                 head = binding.path
                 if head != name and "." not in head and cls.scope and head in cls.scope.entries:
                     found += self.own(cls, head)
-                elif head != name:
+                else:
                     found += self.things(cls.module, head)
         return found
 
@@ -115,14 +115,10 @@ class Names:
         return found
 
     def doc(self, thing: Thing) -> str:
-        """The docstring, ``__doc__ = other.__doc__`` in a class's body included."""
-        if thing.doc or thing.scope is None:
+        """The docstring, that of ``thing.__doc__ = other.__doc__`` included."""
+        if thing.doc or not thing.doc_from:
             return thing.doc
-        for _, _, binding in thing.scope.entries.get("__doc__", []):
-            if isinstance(binding, Alias):
-                for other in self.things(thing.module, binding.path.removesuffix(".__doc__")):
-                    return other.doc
-        return ""
+        return next((other.doc for other in self.things(thing.module, thing.doc_from)), "")
 
     def all_members(self, cls: Thing) -> Iterator[str]:
         """Public names of a class's members, bases included."""

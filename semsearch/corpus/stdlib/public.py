@@ -10,7 +10,7 @@ def public_names(names: Names, module: Module) -> list[str]:
     """A module's ``__all__``, as far as it can be computed; else what is defined in it.
 
     Without ``__all__``, an imported name counts if it comes from a star import, from the module's
-    own package, or from the private module that implements it (``_ssl`` for ``ssl``).
+    own package, or from a private module that implements it (``_ssl`` for ``ssl``).
     """
     found = module.exports
     if found is None:
@@ -19,8 +19,8 @@ def public_names(names: Names, module: Module) -> list[str]:
             for cls in names.place(path):
                 found = [*found, *names.all_members(cls)]
         found = [*found, *names.at_run_time(module.name).public()]
-    if module.exports is None or module.open:
-        for _, _, star in module.scope.stars:
+    for _, _, star in module.scope.stars:
+        if module.exports is None or module.open or star.startswith(f"{module.name}."):
             found = [*found, *names.star(star)]
     return [name for name in dict.fromkeys(found) if not name.startswith("_")]
 
@@ -31,8 +31,8 @@ def _belongs(module: Module, name: str) -> bool:
     for _, _, binding in module.scope.entries[name]:
         if not isinstance(binding, Import):
             return True
-        if binding.name and (
-            binding.module in twins or binding.module.startswith(f"{module.name}.")
-        ):
+        inside = binding.module.startswith(f"{module.name}.")
+        private = binding.module.startswith(f"{module.name.partition('.')[0]}._")
+        if binding.name and (inside or private or binding.module in twins):
             return True
     return False

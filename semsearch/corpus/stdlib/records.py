@@ -14,7 +14,8 @@ class Thing:
     """A function, class, method or property as it is defined in one place.
 
     ``key`` is the dotted place of definition (its identity), ``signature`` is ``(a, b=1)`` without
-    ``self`` or empty, ``doc`` the cleaned docstring or empty. A class has a ``scope`` and
+    ``self`` or empty, ``doc`` the cleaned docstring or empty, ``doc_from`` whose it takes over
+    (``thing.__doc__ = other.__doc__``). A class has a ``scope`` and
     ``bases`` (dotted expressions, to be looked up in ``module``).
     """
 
@@ -26,6 +27,7 @@ class Thing:
     line: int = 0
     scope: Scope | None = None
     bases: tuple[str, ...] = ()
+    doc_from: str = ""
 
     @property
     def name(self) -> str:

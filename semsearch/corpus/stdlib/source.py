@@ -144,6 +144,9 @@ class _Reader:
         bases = tuple(filter(None, map(dotted, node.bases)))
         doc = ast.get_docstring(node) or ""
         thing = Thing(key, "class", self.module.name, "", doc, node.lineno, inner, bases)
+        for _, _, binding in inner.entries.pop("__doc__", []):
+            if isinstance(binding, Alias):
+                thing.doc_from = binding.path.removesuffix(".__doc__")
         body.bind(node.name, thing)
 
     def imports(self, node: ast.Import | ast.ImportFrom, body: _Body) -> None:
@@ -177,6 +180,8 @@ class _Reader:
             return
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         for target in targets:
+            if isinstance(target, ast.Attribute) and target.attr == "__doc__":
+                self.doc(dotted(target.value), node.value, body)
             for name, value in _pairs(target, node.value):
                 self.value(name, value, body)
 
@@ -186,6 +191,12 @@ class _Reader:
         elif isinstance(value, ast.Call) and (path := dotted(value.func)):
             made = self.property_(name, value, body) if path == "property" else Alias(path, True)
             body.bind(name, made)
+
+    def doc(self, name: str, value: ast.expr, body: _Body) -> None:
+        """``name.__doc__ = other.__doc__``."""
+        for _, _, binding in body.scope.entries.get(name, []):
+            if isinstance(binding, Thing) and dotted(value).endswith(".__doc__"):
+                binding.doc_from = dotted(value).removesuffix(".__doc__")
 
     def property_(self, name: str, call: ast.Call, body: _Body) -> Thing:
         """``name = property(get, set, delete, "doc")``; the getter's docstring serves too."""
