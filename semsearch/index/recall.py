@@ -1,0 +1,82 @@
+"""Measured recall: what an approximate index finds of what exact search finds.
+
+The queries are a sample of the rows themselves, each without its own row among the answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from semsearch.errors import UsageError
+from semsearch.index.contract import Rows, VectorIndex
+from semsearch.index.exact import ExactIndex
+from semsearch.types import Candidates
+from semsearch.vectors import cut, rank
+
+if TYPE_CHECKING:
+    from semsearch.types import Floats, Ints
+
+_SEED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Queries float32 ``(Q, d)``, the ids of their own rows ``(Q,)``, and their true k best."""
+
+    queries: Floats
+    own: Ints
+    truth: Candidates
+
+    @classmethod
+    def of(cls, rows: Rows, k: int = 10, size: int = 200, dims: int | None = None) -> Sample:
+        """``size`` rows at random (all, if there are fewer), cut to ``dims``, searched exactly.
+
+        The same rows give the same sample. Raises UsageError for ``dims`` beyond the rows'.
+        """
+        if k < 1 or size < 1:
+            raise UsageError("a recall sample needs at least one query and one neighbour")
+        ordinals = sample_ordinals(len(rows), size)
+        queries = cut(rows.take(ordinals), rows.dim if dims is None else dims)
+        own = rows.ids[ordinals]
+        truth = _without(ExactIndex(rows).search(queries, k + 1), own, k)
+        return cls(queries, own, truth)
+
+
+def sample_ordinals(n: int, size: int) -> Ints:
+    """At most ``size`` of ``n`` ordinals, ascending, always the same ones."""
+    if n <= size:
+        return np.arange(n, dtype=np.int64)
+    return np.sort(np.random.default_rng(_SEED).choice(n, size, replace=False)).astype(np.int64)
+
+
+def recall(index: VectorIndex, sample: Sample) -> float:
+    """The share of the sample's true neighbours that ``index`` finds, 0 to 1.
+
+    A row that ties with the k-th true neighbour counts as one. Without neighbours it is 1.
+    """
+    k = sample.truth.ids.shape[1]
+    found = _without(index.search(sample.queries, k + 1), sample.own, k)
+    true = sample.truth.ids >= 0
+    total = int(np.count_nonzero(true))
+    if not total:
+        return 1.0
+    lowest = np.where(true, sample.truth.scores, np.inf).min(axis=1)
+    hits = np.count_nonzero((found.ids >= 0) & (found.scores >= lowest[:, None]))
+    return float(hits / total)
+
+
+def measure_recall(
+    index: VectorIndex, rows: Rows, *, k: int = 10, dims: int | None = None, size: int = 200
+) -> float:
+    """Recall@k of ``index`` on a sample of its own ``rows``, at ``dims`` dimensions."""
+    return recall(index, Sample.of(rows, k=k, size=size, dims=dims))
+
+
+def _without(candidates: Candidates, own: Ints, k: int) -> Candidates:
+    """The k best of each row that are not the query's own id."""
+    query, column = np.nonzero((candidates.ids >= 0) & (candidates.ids != own[:, None]))
+    ids, scores = candidates.ids[query, column], candidates.scores[query, column]
+    return rank(query, ids, scores, len(own), k)
