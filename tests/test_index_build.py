@@ -128,7 +128,9 @@ def test_probed_lists_are_raised_too():
     rows = rows_of(noise(6000, dim=16))
     built = build(rows, kind="IVF64,Flat")
     assert 2 < built.params.nprobe <= 16
-    index = FaissIndex.load(rows, built.index.to_bytes(), built.params)
+    data = built.to_bytes()
+    assert data is not None
+    index = FaissIndex.load(rows, data, built.params)
     assert measure_recall(index, rows) == built.params.recall
     # Fewer lists than could hold so many rows: what FAISS does not find, a scan does.
     assert (index.search(noise(3, dim=16, seed=5), 1400).ids >= 0).all()
@@ -167,7 +169,8 @@ def test_params_survive_json_and_nothing_else_is_taken():
 def test_files_of_something_else_are_refused(tmp_path):
     rows = rows_of(noise(60))
     built = build(rows, kind="SQ8")
-    data = built.index.to_bytes()
+    data = built.to_bytes()
+    assert data is not None
     path = tmp_path / "half.faiss"
     path.write_bytes(data[: len(data) // 2])
     for source in (path, tmp_path / "absent", b"nothing of ours", b"", data[:-5]):
@@ -216,4 +219,6 @@ def test_without_faiss_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(MissingExtra, match=r"pip install 'semsearch\[cpu\]'"):
         build(rows_of(noise(30)), kind="RaBitQfs")
-    assert build(rows_of(noise(30))).index.search(noise(1), 1).ids.shape == (1, 1)
+    built = build(rows_of(noise(30)))
+    assert built.to_bytes() is None
+    assert built.index.search(noise(1), 1).ids.shape == (1, 1)

@@ -37,7 +37,8 @@ def test_top_k_is_the_sorted_list(scores, k, seed):
     ids = np.random.default_rng(seed).permutation(scores.shape[1] * 3)[: scores.shape[1]]
     result = top_k(scores, ids, k)
     assert result.ids.shape == result.scores.shape == (len(scores), k)
-    assert (result.ids.dtype, result.scores.dtype) == (np.int64, np.float32)
+    assert result.ids.dtype == np.int64
+    assert result.scores.dtype == np.float32
     for row, values in enumerate(scores):
         wanted = sorted_by_hand(values, ids, k)
         assert pairs_of(result, row) == wanted
@@ -149,8 +150,8 @@ def test_vectors_must_be_a_matrix():
 
 
 def test_widen_is_exact_for_every_finite_half():
-    halves = np.arange(65536, dtype=np.uint16).view(np.float16)
-    halves = halves[np.isfinite(halves)].reshape(-1, 8)
+    every = np.arange(65536, dtype=np.uint16).view(np.float16)
+    halves = every[np.isfinite(every)].reshape(-1, 8)
     wide = widen(halves)
     assert np.array_equal(wide.view(np.int32), halves.astype(np.float32).view(np.int32))
     buffer = np.empty((len(halves), 4), dtype=np.float32)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from semsearch.errors import InputError, UsageError
 from semsearch.index.contract import Rows
@@ -28,10 +29,14 @@ _TRAIN_PER_LIST = 64
 
 @dataclass(frozen=True, slots=True)
 class BuiltIndex:
-    """An index ready to serve, and the record to keep beside its file (``index.to_bytes()``)."""
+    """An index ready to serve, and the record to keep beside its file."""
 
     index: ExactIndex | FaissIndex
     params: IndexParams
+
+    def to_bytes(self) -> NDArray[np.uint8] | None:
+        """What ``FaissIndex.load`` reads; None for the exact index, which needs no file."""
+        return self.index.to_bytes() if isinstance(self.index, FaissIndex) else None
 
 
 def build(rows: Rows, *, kind: str = "auto", dims: int | None = None) -> BuiltIndex:

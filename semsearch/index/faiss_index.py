@@ -123,7 +123,7 @@ class FaissIndex:
             return self._exact.search(unit_queries, k, mask)
         result = empty_candidates(len(unit_queries), k)
         wanted = candidates_for(k, self.params.candidates)
-        # With a filter, as many allowed candidates as without one: estimates are noisy, so the first
+        # With a filter, as many allowed candidates as without one: estimates are noisy, the first
         # k allowed ones need not be near the best.
         enough = min(k, count) if mask is None else min(count, wanted)
         fetch = wanted if mask is None else math.ceil(_SPARE * wanted * len(self.rows) / count)
