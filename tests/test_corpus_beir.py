@@ -45,6 +45,14 @@ def test_a_set_is_read(dataset):
     assert [d.id for d in read_corpus(dataset)] == ["d1", "d2"]
 
 
+def test_a_corpus_that_has_gone(dataset):
+    data = BeirDataset.open(dataset)
+    data.corpus.unlink()
+    with pytest.raises(InputError) as caught:
+        data.corpus_sha256()
+    assert str(caught.value) == f"{data.corpus}: cannot read: No such file or directory"
+
+
 def test_nothing_is_written(dataset):
     before = {path: path.stat() for path in [dataset, *dataset.rglob("*")]}
     BeirDataset.open(dataset).corpus_sha256()

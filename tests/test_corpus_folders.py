@@ -146,6 +146,18 @@ def test_globs_of_other_formats(tmp_path):
     ]
 
 
+def test_globs_follow_links_to_data_files_but_not_to_folders_outside(tmp_path):
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "blobs" / "1f").write_text('{"id": 1, "text": "t"}\n')
+    (tmp_path / "blobs" / "b.jsonl").write_text('{"id": 2, "text": "t"}\n')
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.jsonl").symlink_to("../blobs/1f")
+    (tmp_path / "data" / "again.jsonl").symlink_to("../blobs/1f")
+    (tmp_path / "data" / "out").symlink_to("../blobs", target_is_directory=True)
+    found = list(read_corpus(f"{tmp_path}/data/**/*.jsonl"))
+    assert [(d.id, d.source) for d in found] == [("1", f"{tmp_path}/data/a.jsonl")]
+
+
 def test_a_file_whose_name_looks_like_a_pattern(tmp_path):
     (tmp_path / "a[1].jsonl").write_text('{"id": 1, "text": "t"}\n')
     (tmp_path / "a1.jsonl").write_text('{"id": 2, "text": "t"}\n')

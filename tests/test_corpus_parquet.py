@@ -110,6 +110,15 @@ def test_damage_in_the_middle(parquet):
         list(read_corpus(path))
 
 
+def test_text_that_is_not_utf_8(parquet):
+    import pyarrow
+
+    broken = pyarrow.array([b"fine", b"caf\xe9"]).view(pyarrow.string())
+    path = parquet({"id": ["1", "2"], "text": broken})
+    with pytest.raises(InputError, match=f"^{path}:1: text that is not UTF-8 in this row or one"):
+        list(read_corpus(path))
+
+
 def test_an_empty_table(parquet):
     import pyarrow
 

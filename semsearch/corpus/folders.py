@@ -82,8 +82,9 @@ def split_title(text: str) -> tuple[str, str]:
 def glob_files(pattern: str) -> list[str]:
     """The files that match ``pattern`` (``**`` for any depth), sorted by the parts of their paths.
 
-    Hidden files are passed over, and so is what links lead to outside the folder that the pattern
-    begins with. Raises InputError when nothing matches.
+    Hidden files are passed over, and so is what links to folders lead to outside the folder that
+    the pattern begins with; links out to text files too, while data files are often kept as links.
+    A file that is reached twice is listed once. Raises InputError when nothing matches.
     """
     fixed = []
     for part in PurePath(pattern).parts:
@@ -94,7 +95,9 @@ def glob_files(pattern: str) -> list[str]:
     found: dict[str, str] = {}
     for path in sorted(glob.iglob(pattern, recursive=True), key=lambda path: PurePath(path).parts):
         real = os.path.realpath(path)
-        if os.path.isfile(real) and Path(real).is_relative_to(root):
+        is_text = PurePath(path).suffix.lower() in TEXT_SUFFIXES
+        place = real if is_text else os.path.realpath(os.path.dirname(path))
+        if os.path.isfile(real) and Path(place).is_relative_to(root):
             found.setdefault(real, path)
     if not found:
         raise InputError("no file matches this pattern", pattern)

@@ -61,6 +61,7 @@ def plain(value: object) -> object:
 def _batches(path: str | Path, name: str) -> Iterator[list[dict[str, Any]]]:
     try:
         parquet = import_module("pyarrow.parquet")
+        arrow_error: type[Exception] = import_module("pyarrow").ArrowException
     except ImportError as exc:
         raise MissingExtra("pyarrow", "parquet", "reading Parquet files") from exc
     read = 0
@@ -75,7 +76,7 @@ def _batches(path: str | Path, name: str) -> Iterator[list[dict[str, Any]]]:
         raise InputError(message, name, read + 1) from exc
     except OSError as exc:
         raise InputError(f"cannot read: {exc.strerror or _first_line(exc)}", name) from exc
-    except ValueError as exc:  # every other error of pyarrow's is one
+    except (ValueError, arrow_error) as exc:
         raise InputError(f"not a Parquet file, or damaged: {_first_line(exc)}", name) from exc
 
 

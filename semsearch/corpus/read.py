@@ -81,7 +81,7 @@ def _read_folder(path: str, fields: Fields, reject: Reject) -> Iterator[Document
     for name in CORPUS_NAMES:
         if (Path(path) / name).is_file():
             return read_jsonl(Path(path) / name, fields, reject)
-    if next(text_files(path, reject), None) is None:
+    if next(text_files(path, _ignore), None) is None:
         names = " or ".join(CORPUS_NAMES)
         raise InputError(f"no {names} in this folder and no .txt or .md file below it", path)
     return read_folder(path, reject)
