@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import itertools
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -144,9 +143,7 @@ def test_a_bad_line_is_named(dataset):
 
 
 # Real sets: documents, queries judged, judgements, as their description counts them.
-DATASETS = Path(
-    os.environ.get("SEMSEARCH_DATASETS", Path(__file__).parents[2] / "shared" / "datasets")
-)
+DATASETS = Path(__file__).parents[2] / "shared" / "datasets"
 REAL = {
     "scifact": (5183, 300, 339),
     "banking77": (10003, 3080, 400120),
