@@ -149,6 +149,7 @@ class Indexer:
         self._on_duplicate = on_duplicate
         self._prune = prune
         self._progress = progress or (lambda _: None)
+        self._reported = 0
         self._seen = _SeenIds()
         self.summary = Summary()
 
@@ -160,8 +161,9 @@ class Indexer:
         """
         for source in sources:
             for window in windows(source.documents):
+                self._reported = 0
                 self._commit(source.uri, window)
-                self._progress(len(window))
+                self._progress(len(window) - self._reported)
             self._finish(source)
         return self.summary
 
@@ -232,7 +234,7 @@ class Indexer:
         rows = documents.vectors_known(self._writer.connection, sorted(hashes), encoder.encoder_id)
         ordered = sorted(rows.items(), key=lambda item: item[1].vid)
         vids = np.array([row.vid for _, row in ordered], np.int64)
-        vectors = self._writer.vectors_of(vids) if len(vids) else []
+        vectors = self._writer.vectors_of(vids)
         return {
             h: NewPassage(0, 0, h, vector, row.tokens, row.unknown, bool(row.truncated))
             for (h, row), vector in zip(ordered, vectors, strict=True)
@@ -241,7 +243,7 @@ class Indexer:
     def _new_passages(self, texts: dict[bytes, str]) -> dict[bytes, NewPassage]:
         if not texts:
             return {}
-        encoded = self._encoder.encode_documents(list(texts.values()))
+        encoded = self._encoder.encode_documents(list(texts.values()), self._report)
         stored: NDArray[np.float16] = self._writer.stored(encoded.vectors)
         self.summary.encoded += len(texts)
         self.summary.tokens += int(encoded.tokens.sum())
@@ -254,6 +256,10 @@ class Indexer:
             )
             for i, h in enumerate(texts)
         }  # fmt: skip
+
+    def _report(self, texts: int) -> None:
+        self._reported += texts
+        self._progress(texts)
 
     def _finish(self, source: Source) -> None:
         if not source.prunable:

@@ -16,7 +16,7 @@ import numpy as np
 from semsearch import fs
 from semsearch.collection.snapshot import Snapshot
 from semsearch.collection.writer import Writer
-from semsearch.errors import Corrupt, MissingExtra
+from semsearch.errors import Corrupt, Mismatch, MissingExtra
 from semsearch.store import catalog, documents
 from semsearch.store.database import database_errors, transaction
 from semsearch.store.rows import canonical_json
@@ -63,7 +63,9 @@ def build_lexical_cache(writer: Writer, *, force: bool = False) -> None:
         from semsearch.lexical.writer import LexicalWriter
 
         with LexicalWriter(writer.layout.lexical, state) as lexical:
-            for vids, texts in _texts(writer.connection, covered, snapshot.last_vid):
+            # afresh when its files were damaged or of another version
+            start = max(lexical.covered, 0)
+            for vids, texts in _texts(writer.connection, start, snapshot.last_vid):
                 lexical.add(vids, texts)
             made = lexical.commit(snapshot.last_vid)
             row = catalog.CacheRow(
@@ -96,7 +98,7 @@ def _recorded(snapshot: Snapshot) -> tuple[list[Lexical], int]:
         return [], 0
     try:
         index = LexicalIndex.open(snapshot.layout.lexical, state, fs.cache_folder())
-    except (Corrupt, FileNotFoundError) as exc:
+    except (Corrupt, Mismatch) as exc:
         log.warning("%s; indexing the words again in memory: `semsearch compact` repairs it", exc)
         return [], 0
     return [index], state.last_vid

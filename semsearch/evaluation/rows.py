@@ -74,3 +74,9 @@ class Report:
             "without_results": self.without_results,
             "results": [row.to_json() for row in self.results],
         }
+
+    def __str__(self) -> str:
+        """The table that ``evaluate`` prints."""
+        from semsearch.evaluation.table import note_lines, table_lines
+
+        return "\n".join([*table_lines(self), *note_lines(self)])

@@ -104,9 +104,18 @@ class Searcher:
 
         return self._retry(answer)
 
-    def rank(self, texts: Sequence[str], k: int, options: Options = DEFAULT) -> list[list[Ranked]]:
-        """Rankings of many queries at once, each of at most ``k`` documents, best first."""
-        return self._retry(lambda: self._rank(texts, k, options))
+    def rank(
+        self,
+        texts: Sequence[str],
+        k: int,
+        options: Options = DEFAULT,
+        vectors: Floats | None = None,
+    ) -> list[list[Ranked]]:
+        """Rankings of many queries at once, each of at most ``k`` documents, best first.
+
+        ``vectors`` are those that ``encode`` gave for the texts, where they are known already.
+        """
+        return self._retry(lambda: self._rank(texts, k, options, vectors))
 
     def encode(self, texts: Sequence[str]) -> Floats:
         """Query vectors float32 (Q, dim), in the space of the stored ones. Raises Mismatch."""
@@ -123,12 +132,21 @@ class Searcher:
         rotation = self.snapshot.rotation
         return vectors if rotation is None else vectors @ rotation
 
-    def _rank(self, texts: Sequence[str], k: int, options: Options) -> list[list[Ranked]]:
+    def _rank(
+        self,
+        texts: Sequence[str],
+        k: int,
+        options: Options,
+        vectors: Floats | None = None,
+    ) -> list[list[Ranked]]:
         dims = self._check(texts, k, options)
         if not len(self.snapshot.rows) or not texts:
             return [[] for _ in texts]
         kept = self.source.resolve(options.conditions)
-        vectors = self.encode(texts) if options.mode != "lexical" else None
+        if options.mode == "lexical":
+            vectors = None
+        elif vectors is None:
+            vectors = self.encode(texts)
         depth = max(DEPTH, k)
         while True:
             rankings = []

@@ -1,0 +1,166 @@
+"""Running labelled queries through every pipeline, from one encoding of corpus and queries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from semsearch import __version__
+from semsearch.corpus import BeirDataset
+from semsearch.errors import InputError
+from semsearch.evaluation.rows import Report, ResultRow
+from semsearch.metrics import Evaluation, evaluate_run
+from semsearch.search.facade import Index
+from semsearch.search.searcher import MODES, Mode, Options, Ranked, Searcher
+from semsearch.types import Run
+
+if TYPE_CHECKING:
+    from semsearch.types import Floats
+
+DEPTH = 100
+"""Documents retrieved for each query: what map@100 and recall@100 look at."""
+
+_WIDTHS = (1024, 768, 512, 256, 128, 64)
+_RECALL_K = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """One way to search. ``exact`` scans every vector; otherwise as ``query`` would be served."""
+
+    mode: Mode
+    dims: int
+    exact: bool = True
+
+
+def evaluate(
+    index: Index,
+    dataset: str | Path | BeirDataset,
+    *,
+    split: str | None = None,
+    modes: Sequence[Mode] | None = None,
+    dims: Sequence[int] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Report:
+    """Measure the pipelines of an index on a labelled set (a BEIR folder).
+
+    Without ``modes`` and ``dims``: first the default pipeline exactly as ``Index.search`` runs it,
+    then every mode at every width. With them: exactly those. Scores per width are exact, whatever
+    the index serves. ``progress`` gets the name of each pipeline. Raises InputError when no judged
+    document is in the index.
+    """
+    labelled = dataset if isinstance(dataset, BeirDataset) else BeirDataset.open(dataset, split)
+    missing = missing_documents(index, labelled)
+    searcher = index.searcher
+    pipelines = choose_pipelines(searcher, modes, dims)
+    runner = _Runner(searcher, labelled)
+    rows = []
+    for pipeline in pipelines:
+        if progress is not None:
+            progress(f"{pipeline.mode} {pipeline.dims}")
+        rows.append(runner.measure(pipeline))
+    first = runner.evaluations[0]
+    return Report(
+        queries=len(first.query_ids),
+        skipped=len(first.skipped),
+        split=labelled.split,
+        version=__version__,
+        results=tuple(rows),
+        missing_documents=missing,
+    )
+
+
+def make_run(index: Index, dataset: BeirDataset, pipeline: Pipeline, k: int) -> Run:
+    """The ranking of one pipeline, as TREC files hold it."""
+    texts = [query.text for query in dataset.queries]
+    options = Options(pipeline.mode, pipeline.dims or None, exact=pipeline.exact)
+    return as_run(dataset, index.searcher.rank(texts, k, options))
+
+
+def as_run(dataset: BeirDataset, rankings: Sequence[Sequence[Ranked]]) -> Run:
+    """Rankings in the order of the dataset's queries, by query id."""
+    return {
+        query.id: {ranked.id: ranked.score for ranked in ranking}
+        for query, ranking in zip(dataset.queries, rankings, strict=True)
+    }
+
+
+def choose_pipelines(
+    searcher: Searcher, modes: Sequence[Mode] | None, dims: Sequence[int] | None
+) -> list[Pipeline]:
+    """The rows of a report: the default and everything beside it, or exactly what was asked."""
+    stored = searcher.snapshot.dims
+    widths = list(dims or [stored, *(w for w in _WIDTHS if w < stored)])
+    rows = []
+    for mode in modes or MODES:
+        rows += [Pipeline(mode, w) for w in widths] if mode != "lexical" else [Pipeline(mode, 0)]
+    if modes is None and dims is None:
+        return [Pipeline("hybrid", stored, exact=False), *rows]
+    return rows
+
+
+def missing_documents(index: Index, dataset: BeirDataset) -> int:
+    """How many relevant documents the index lacks. Raises InputError when it lacks them all."""
+    relevant = {d for grades in dataset.qrels.values() for d, g in grades.items() if g > 0}
+    there = index.searcher.reader.live_by_id(sorted(relevant))
+    if relevant and not there:
+        raise InputError(
+            f"none of the {len(relevant)} relevant documents is in {index.folder}:"
+            " index this dataset's corpus, or leave out -i"
+        )
+    return len(relevant) - len(there)
+
+
+class _Runner:
+    """Runs pipelines over one dataset; queries are encoded once."""
+
+    def __init__(self, searcher: Searcher, dataset: BeirDataset) -> None:
+        self._searcher = searcher
+        self._dataset = dataset
+        self._texts = [query.text for query in dataset.queries]
+        self._vectors: Floats | None = None
+        self.evaluations: list[Evaluation] = []
+
+    def measure(self, pipeline: Pipeline) -> ResultRow:
+        run = as_run(self._dataset, self._rank(pipeline, DEPTH))
+        found = evaluate_run(self._dataset.qrels, run)
+        self.evaluations.append(found)
+        lexical = pipeline.mode == "lexical"
+        return ResultRow(
+            mode=pipeline.mode,
+            dims=None if lexical else pipeline.dims,
+            rerank="none",
+            k=DEPTH,
+            metrics=found.means(),
+            intervals=found.intervals(),
+            ann_recall=None if lexical else self._agreement(pipeline),
+            index_kind=None if lexical else self._kind(pipeline),
+            without_results=len(found.without_results),
+        )
+
+    def _rank(self, pipeline: Pipeline, k: int) -> list[list[Ranked]]:
+        if pipeline.mode != "lexical" and self._vectors is None:
+            self._vectors = self._searcher.encode(self._texts)
+        options = Options(pipeline.mode, pipeline.dims or None, exact=pipeline.exact)
+        return self._searcher.rank(self._texts, k, options, self._vectors)
+
+    def _kind(self, pipeline: Pipeline) -> str:
+        return "exact" if pipeline.exact else self._searcher.source.vectors.kind
+
+    def _agreement(self, pipeline: Pipeline) -> float:
+        """recall@10 of the served vector index against exact search, on these queries."""
+        if self._kind(pipeline) == "exact":
+            return 1.0
+        served, exact = (
+            self._rank(Pipeline("dense", pipeline.dims, exact), _RECALL_K)
+            for exact in (False, True)
+        )
+        shares = [
+            len({r.id for r in a} & {r.id for r in b}) / max(len(b), 1)
+            for a, b in zip(served, exact, strict=True)
+        ]
+        return float(np.mean(shares))
