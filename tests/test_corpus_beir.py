@@ -110,10 +110,14 @@ def test_files_that_are_not_there(dataset, tmp_path):
     none = tmp_path / "none"
     assert refusal(none) == f"{none}: no such folder (expected one with corpus.jsonl in it)"
     rest = "in this folder: a dataset holds corpus.jsonl, queries.jsonl and qrels/<split>.tsv"
+    (dataset / "corpus.jsonl").unlink()
+    labels_only = BeirDataset.open(dataset)
+    assert labels_only.corpus is None
+    with pytest.raises(NotFound) as caught:
+        labels_only.corpus_sha256()
+    assert str(caught.value) == f"{dataset}: no corpus.jsonl {rest}"
     (dataset / "queries.jsonl").unlink()
     assert refusal(dataset) == f"{dataset}: no queries.jsonl {rest}"
-    (dataset / "corpus.jsonl").unlink()
-    assert refusal(dataset) == f"{dataset}: no corpus.jsonl {rest}"
 
 
 def test_other_queries_and_judgements(dataset, tmp_path):

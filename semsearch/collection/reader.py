@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +12,10 @@ import numpy as np
 from semsearch.collection.layout import EXACT_ROWS, Layout
 from semsearch.collection.snapshot import Snapshot, take_snapshot
 from semsearch.store import catalog, documents
-from semsearch.store.database import database_errors, open_reader
+from semsearch.store.database import database_errors, open_reader, snapshot_transaction
 from semsearch.store.documents import StoredDocument
 from semsearch.store.filters import Filter, documents_matching
+from semsearch.types import Document
 
 if TYPE_CHECKING:
     from semsearch.types import Ints
@@ -65,6 +66,12 @@ class Reader:
         """The live documents with these ids."""
         with database_errors(self.layout.catalog):
             return documents.live_by_id(self.connection, ids)
+
+    def documents(self) -> Iterator[Document]:
+        """Every live document, in the order of insertion, of one generation."""
+        with snapshot_transaction(self.connection, self.layout.catalog):
+            for row in documents.live_documents(self.connection):
+                yield row.document
 
     def vids_matching(self, conditions: Filter, limit: int = EXACT_ROWS) -> Ints | None:
         """The vids, ascending, of documents that match; dead ones may be among them.

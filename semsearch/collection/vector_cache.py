@@ -108,11 +108,11 @@ def _build(writer: Writer, snapshot: Snapshot) -> None:
     for dims in MEASURED_DIMS:
         if dims < snapshot.rows.dim:
             recalls[dims] = recall(built.index, Sample.of(snapshot.rows, dims=dims))
-    raw = built.index.to_bytes()
+    raw = memoryview(built.index.to_bytes().data)
     digest = hashlib.sha256(raw).hexdigest()
     name = f"a-{digest[:24]}.faiss"
     with fs.NewFile(writer.layout.ann) as new:
-        new.write(memoryview(raw))
+        new.write(raw)
         new.publish(name)
     row = catalog.CacheRow(
         name,

@@ -21,11 +21,12 @@ class BeirDataset:
     """One split of a labelled set; nothing is ever written to its folder.
 
     ``queries`` are those that the split judges, in the order of their file; ``missing_queries``
-    are the ids that it judges and the file lacks. ``qrels`` holds every judgement.
+    are the ids that it judges and the file lacks. ``qrels`` holds every judgement. ``corpus`` is
+    None where there is none: such a set measures an index that was made from elsewhere.
     """
 
     folder: Path
-    corpus: Path
+    corpus: Path | None
     split: str
     queries: list[Query]
     qrels: Qrels
@@ -49,7 +50,7 @@ class BeirDataset:
         folder = Path(folder)
         if not folder.is_dir():
             raise NotFound(f"{folder}: no such folder (expected one with {CORPUS_NAMES[0]} in it)")
-        corpus = _first_of(folder, CORPUS_NAMES)
+        there = [folder / name for name in CORPUS_NAMES if (folder / name).is_file()]
         queries_file = _first_of(folder, QUERIES_NAMES) if queries is None else Path(queries)
         if qrels is None:
             split, qrels_file = _choose(folder / "qrels", split)
@@ -60,16 +61,24 @@ class BeirDataset:
         known = [query for query in read_queries(queries_file) if query.id in judged]
         if judged and not known:
             raise InputError(f"none of the queries that {qrels_file} judges is here", queries_file)
-        there = {query.id for query in known}
-        missing = tuple(query_id for query_id in judged if query_id not in there)
-        return cls(folder, corpus, split, known, judged, missing)
+        ids = {query.id for query in known}
+        missing = tuple(query_id for query_id in judged if query_id not in ids)
+        return cls(folder, there[0] if there else None, split, known, judged, missing)
+
+    def require_corpus(self) -> Path:
+        """The corpus file. Raises NotFound."""
+        return self.corpus or _first_of(self.folder, CORPUS_NAMES)
 
     def corpus_sha256(self) -> str:
-        """SHA-256 of the corpus file's bytes, hexadecimal, read in pieces. Raises InputError."""
+        """SHA-256 of the corpus file's bytes, hexadecimal, read in pieces.
+
+        Raises NotFound, InputError.
+        """
+        corpus = self.require_corpus()
         try:
-            return sha256_of(self.corpus)
+            return sha256_of(corpus)
         except OSError as exc:
-            raise InputError(f"cannot read: {exc.strerror}", self.corpus) from exc
+            raise InputError(f"cannot read: {exc.strerror}", corpus) from exc
 
 
 def _first_of(folder: Path, names: tuple[str, ...]) -> Path:

@@ -18,8 +18,8 @@ RRF_K = 60
 def reciprocal_rank_fusion(rankings: Sequence[Candidates], k: int = RRF_K) -> Candidates:
     """Score each id by the sum of 1 / (k + rank) over the rankings that hold it, rank from 1.
 
-    ``rankings`` hold the same queries, (Q, depth) each; the result is (Q, sum of depths), ordered by
-    score, then id. Cormack, Clarke and Büttcher, "Reciprocal rank fusion outperforms Condorcet and
+    ``rankings`` hold the same queries, (Q, depth) each; the result is (Q, sum of depths), ordered
+    by score, then id. Cormack, Clarke and Büttcher, "Reciprocal rank fusion outperforms Condorcet and
     individual rank learning methods", SIGIR 2009.
     """
     queries = len(rankings[0].ids)

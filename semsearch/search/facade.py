@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +10,9 @@ from semsearch.collection.layout import Layout
 from semsearch.collection.reader import Reader
 from semsearch.collection.snapshot import Snapshot
 from semsearch.collection.writer import open_for_writing
-from semsearch.errors import Mismatch, NotFound
+from semsearch.errors import NotFound
 from semsearch.indexing import OnDuplicate, Source, Summary, run_indexing
-from semsearch.search.searcher import DEFAULT, Mode, Options, Searcher
+from semsearch.search.searcher import Mode, Options, Searcher
 from semsearch.store.filters import parse_filter
 from semsearch.types import Document, Hit
 
@@ -107,6 +107,10 @@ class Index:
         if document_id not in found:
             raise NotFound(f"{self.folder}: no document {document_id!r}")
         return found[document_id].document
+
+    def documents(self) -> Iterator[Document]:
+        """Every live document, in the order of insertion."""
+        return self.searcher.reader.documents()
 
     def __len__(self) -> int:
         """The number of live documents."""

@@ -87,13 +87,13 @@ def _insert(connection: sqlite3.Connection, table: str, values: Sequence[Any]) -
     marks = ",".join("?" * (len(values) + 1))
     connection.execute(
         f"INSERT OR REPLACE INTO {table} VALUES ({marks})", (*values, row_crc(values))
-    )  # noqa: S608
+    )
 
 
 def _rows(
     connection: sqlite3.Connection, table: str, where: str, values: Sequence[Any]
 ) -> list[Any]:
-    found = connection.execute(f"SELECT * FROM {table} {where}", values).fetchall()  # noqa: S608
+    found = connection.execute(f"SELECT * FROM {table} {where}", values).fetchall()
     for row in found:
         check_row(table, row[0], row[:-1], row[-1])
     return [row[:-1] for row in found]
@@ -212,7 +212,7 @@ def next_id(connection: sqlite3.Connection, table: str) -> int:
     column = {"segment": "seg_id", "encoder": "encoder_id", "rotation": "rotation_id"}[table]
     return int(
         connection.execute(f"SELECT coalesce(max({column}), 0) + 1 FROM {table}").fetchone()[0]
-    )  # noqa: S608
+    )
 
 
 def pack_dims(dims: Sequence[int]) -> str:

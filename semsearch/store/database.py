@@ -35,7 +35,8 @@ def open_reader(path: Path) -> sqlite3.Connection:
     """
     if not path.is_file():
         raise NotFound(
-            f"{path.parent}: no index there: make one with `semsearch index CORPUS -i {path.parent}`"
+            f"{path.parent}: no index there: make one with"
+            f" `semsearch index CORPUS -i {path.parent}`"
         )
     with database_errors(path):
         connection = _connect(path)

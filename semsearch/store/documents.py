@@ -251,3 +251,12 @@ def vids_of(connection: sqlite3.Connection, doc_ids: Ints) -> Ints:
         )
         vids.extend(vid for (vid,) in cursor)
     return np.sort(np.array(vids, np.int64))
+
+
+def count_truncated(connection: sqlite3.Connection) -> int:
+    """How many live passages were longer than the model reads."""
+    row = connection.execute(
+        "SELECT count(*) FROM passage p JOIN document d ON d.doc_id = p.doc_id"
+        " WHERE p.truncated = 1 AND d.deleted_gen IS NULL"
+    ).fetchone()
+    return int(row[0])

@@ -28,7 +28,7 @@ from semsearch import fs
 from semsearch.errors import Corrupt
 
 if TYPE_CHECKING:
-    from semsearch.types import Floats, Ints
+    from semsearch.types import Ints
 
 MAGIC = b"SSEGv001"
 HEADER = 4096

@@ -6,127 +6,25 @@ with the same windows and encodes only what is missing. Memory is one window, wh
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from semsearch.collection.layout import FLUSH_ROWS, ROTATION_SAMPLE
-from semsearch.collection.lexical_cache import build_lexical_cache
-from semsearch.collection.maintain import compact, fit_rotation_if_due, merge_segments
-from semsearch.collection.vector_cache import build_vector_cache
+from semsearch.collection.layout import ROTATION_SAMPLE
+from semsearch.collection.maintain import fit_rotation_if_due, merge_segments
 from semsearch.collection.writer import Change, NewPassage, Writer
-from semsearch.errors import InputError, Mismatch, UsageError
-from semsearch.store import catalog, documents
+from semsearch.errors import InputError
+from semsearch.indexing.source import SeenIds, Source, windows
+from semsearch.indexing.summary import OnDuplicate, Summary
+from semsearch.store import documents
 from semsearch.types import Document
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from semsearch.encoders import Encoder
-
-WINDOW_DOCUMENTS = 2_048
-WINDOW_CHARACTERS = 16_000_000
-
-OnDuplicate = Literal["error", "replace", "skip"]
-
-
-@dataclass(frozen=True)
-class Source:
-    """A corpus to index: ``uri`` names it in the index; ``prunable`` unless it is a stream."""
-
-    uri: str
-    documents: Iterable[Document]
-    prunable: bool = True
-
-
-@dataclass
-class Summary:
-    """What an indexing run did, in documents; ``tokens`` and ``unknown`` are of encoded texts."""
-
-    new: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    moved: int = 0
-    empty: int = 0
-    duplicates: int = 0
-    pruned: int = 0
-    missing: int = 0
-    encoded: int = 0
-    truncated: int = 0
-    tokens: int = 0
-    unknown: int = 0
-    empty_ids: list[str] = field(default_factory=list)
-
-    @property
-    def read(self) -> int:
-        """Documents read, in all."""
-        return self.new + self.updated + self.unchanged + self.empty + self.duplicates
-
-    @property
-    def unknown_share(self) -> float:
-        """The share of encoded tokens that the model does not know, 0 to 1."""
-        return self.unknown / self.tokens if self.tokens else 0.0
-
-
-def run_indexing(
-    writer: Writer,
-    encoder: Encoder,
-    sources: Sequence[Source],
-    *,
-    dims: int | None = None,
-    on_duplicate: OnDuplicate = "error",
-    prune: bool = False,
-    progress: Callable[[int], None] | None = None,
-) -> Summary:
-    """Bring an index up to date with its sources, its derived files too.
-
-    ``dims`` is the stored width of a new index. Raises Mismatch when the index was made by another
-    model or at another width, InputError for bad documents, StorageError.
-    """
-    _adopt(writer, encoder, dims)
-    indexer = Indexer(writer, encoder, on_duplicate=on_duplicate, prune=prune, progress=progress)
-    try:
-        summary = indexer.run(sources)
-    except InputError:  # what came before is committed: make it quick to search
-        finish(writer)
-        raise
-    finish(writer)
-    return summary
-
-
-def finish(writer: Writer) -> None:
-    """Put an index in order after documents changed: rotation, few segments, derived files."""
-    snapshot = writer.snapshot
-    dead = len(snapshot.dead)
-    if dead > max(FLUSH_ROWS, snapshot.generation.n_passage):
-        compact(writer)
-    reorganise(writer)
-    fit_rotation_if_due(writer)
-    build_vector_cache(writer)
-    build_lexical_cache(writer)
-
-
-def _adopt(writer: Writer, encoder: Encoder, dims: int | None) -> None:
-    recorded = writer.snapshot.encoder
-    if dims is not None and not 1 <= dims <= encoder.dim:
-        raise UsageError(f"--dims {dims}: {encoder.name} makes vectors of {encoder.dim} dimensions")
-    if recorded is None:
-        writer.adopt_encoder(encoder_row(encoder), dims or encoder.dim)
-        return
-    if recorded.fingerprint != encoder.fingerprint:
-        raise Mismatch(
-            f"{writer.layout.folder}: the index was made by {recorded.name}"
-            f" ({recorded.fingerprint[:12]}), not by {encoder.name} ({encoder.fingerprint[:12]}):"
-            " leave out -m, or make a new index with -i"
-        )
-    if dims is not None and dims != writer.snapshot.dims:
-        raise Mismatch(
-            f"{writer.layout.folder}: the index stores {writer.snapshot.dims} dimensions: leave out"
-            " --dims (a query can be cut with its own --dims), or make a new index with -i"
-        )
 
 
 class Indexer:
@@ -150,7 +48,7 @@ class Indexer:
         self._prune = prune
         self._progress = progress or (lambda _: None)
         self._reported = 0
-        self._seen = _SeenIds()
+        self._seen = SeenIds()
         self.summary = Summary()
 
     def run(self, sources: Sequence[Source]) -> Summary:
@@ -274,68 +172,6 @@ class Indexer:
 
 
 def reorganise(writer: Writer) -> None:
-    """Keep segments few and fit the rotation early; depends on what is committed, on nothing else."""
+    """Keep segments few and fit the rotation early; depends only on what is committed."""
     merge_segments(writer)
     fit_rotation_if_due(writer, at_least=ROTATION_SAMPLE)
-
-
-class _SeenIds:
-    """The ids of this run with their places, on disk when they are many."""
-
-    def __init__(self) -> None:
-        self._db = sqlite3.connect("", isolation_level=None)  # a private temporary file
-        self._db.execute("PRAGMA journal_mode = OFF")
-        self._db.execute("CREATE TABLE seen (id TEXT PRIMARY KEY, place TEXT) WITHOUT ROWID")
-
-    def add(self, document: Document) -> str | None:
-        """Remember an id; the place where it was seen first if this is not the first time."""
-        place = f"{document.source}:{document.line}" if document.line else document.source
-        try:
-            self._db.execute("INSERT INTO seen VALUES (?, ?)", (document.id, place))
-        except sqlite3.IntegrityError:
-            row = self._db.execute("SELECT place FROM seen WHERE id = ?", (document.id,)).fetchone()
-            return str(row[0])
-        return None
-
-    def absent(self, connection: sqlite3.Connection, uri: str) -> list[str]:
-        """Ids of live documents of a source that this run did not see."""
-        rows = connection.execute(
-            "SELECT ext_id FROM document WHERE source = ? AND deleted_gen IS NULL", (uri,)
-        )
-        return [
-            ext_id
-            for (ext_id,) in rows
-            if not self._db.execute("SELECT 1 FROM seen WHERE id = ?", (ext_id,)).fetchone()
-        ]
-
-
-def windows(source: Iterable[Document]) -> Iterator[list[Document]]:
-    """Cut a stream by count and size, always at the same places."""
-    window: list[Document] = []
-    characters = 0
-    for document in source:
-        window.append(document)
-        characters += len(document.text)
-        if len(window) >= WINDOW_DOCUMENTS or characters >= WINDOW_CHARACTERS:
-            yield window
-            window, characters = [], 0
-    if window:
-        yield window
-
-
-def encoder_row(encoder: Encoder) -> catalog.EncoderRow:
-    """What the catalog records of an encoder."""
-    from semsearch.store.rows import canonical_json
-
-    return catalog.EncoderRow(
-        1,
-        encoder.fingerprint,
-        encoder.name,
-        None,
-        encoder.dim,
-        catalog.pack_dims(encoder.matryoshka_dims),
-        canonical_json(encoder.prompts),
-        encoder.max_length,
-        encoder.runtime,
-        encoder.precision,
-    )

@@ -1,0 +1,174 @@
+"""``semsearch index``: from a corpus to an index."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from semsearch.cli.output import count, index_option, json_option, note, print_json, progress_bar
+
+if TYPE_CHECKING:
+    from semsearch.encoders import Encoder
+    from semsearch.errors import InputError
+    from semsearch.indexing import Source, Summary
+
+_MULTILINGUAL = "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"
+_UNREADABLE = 0.10
+"""Above this share of unknown tokens an encoder does not read the language of the corpus."""
+
+
+@click.command(
+    epilog="Examples: semsearch index corpus.jsonl   |   semsearch index notes/ -i notes.idx"
+    "   |   zcat big.jsonl.gz | semsearch index -"
+)
+@click.argument("corpus", nargs=-1, required=True)
+@index_option
+@click.option("-m", "--model", help="A sentence-transformers folder or name.")
+@click.option("--dims", type=int, help="Store only so many dimensions.  [default: all]")
+@click.option(
+    "--on-duplicate",
+    type=click.Choice(["error", "replace", "skip"]),
+    default="error",
+    show_default=True,
+    help="What to do when one run has the same id twice.",
+)
+@click.option(
+    "--on-error",
+    type=click.Choice(["stop", "skip"]),
+    default="stop",
+    show_default=True,
+    help="What to do with a malformed record.",
+)
+@click.option("--prune", is_flag=True, help="Delete what these sources no longer hold.")
+@click.option("--id-field", help="The field that holds the id.  [default: _id, id or docid]")
+@click.option("--text-field", help="The field that holds the text.  [default: text, contents, ..]")
+@json_option
+def index(corpus: tuple[str, ...], folder: str, as_json: bool, **options: Any) -> None:
+    """Index CORPUS: JSONL, CSV, TSV or Parquet files, folders or globs of text, or - for stdin.
+
+    Run it again after the corpus changed: only new and changed documents are encoded, and nothing
+    is deleted unless --prune is given. A run that was stopped goes on where it was.
+    """
+    from semsearch.collection.layout import Layout
+    from semsearch.collection.writer import open_for_writing
+    from semsearch.indexing import run_indexing
+    from semsearch.search.facade import Index
+
+    skipped: list[InputError] = []
+    sources = [_source(path, options, skipped) for path in corpus]
+    began = time.perf_counter()
+    opened = Index(folder, options["model"])
+    with (
+        open_for_writing(Layout(Path(folder))) as writer,
+        progress_bar(_estimate(corpus), "indexing", "docs") as advance,
+    ):
+        encoder = opened.encoder_for(writer.snapshot)
+        summary = run_indexing(
+            writer,
+            encoder,
+            sources,
+            dims=options["dims"],
+            on_duplicate=options["on_duplicate"],
+            prune=options["prune"],
+            progress=advance,
+        )
+        documents = writer.snapshot.generation.n_document
+    seconds = time.perf_counter() - began
+    _warn(summary, skipped, encoder)
+    if as_json:
+        print_json(_facts(summary, folder, documents, seconds, len(skipped)))
+    else:
+        _print(summary, folder, documents, seconds, encoder)
+
+
+def _source(path: str, options: dict[str, Any], skipped: list[InputError]) -> Source:
+    from semsearch.corpus import read_corpus
+    from semsearch.indexing import Source
+
+    documents = read_corpus(
+        path,
+        id_field=options["id_field"],
+        text_field=options["text_field"],
+        on_error=options["on_error"],
+        on_skip=skipped.append,
+    )
+    uri = "stdin" if path == "-" else str(Path(path).resolve())
+    return Source(uri, documents, prunable=path != "-")
+
+
+def _estimate(corpus: tuple[str, ...]) -> int | None:
+    """How many documents there will be, for the ETA: lines of JSONL files, else unknown."""
+    total = 0
+    for path in map(Path, corpus):
+        if path.suffix not in (".jsonl", ".ndjson") or not path.is_file():
+            return None
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                total += block.count(b"\n")
+    return total
+
+
+def _warn(summary: Summary, skipped: list[InputError], encoder: Encoder) -> None:
+    for error in skipped[:5]:
+        note(f"skipped: {error}")
+    if len(skipped) > 5:
+        note(f"skipped {len(skipped) - 5:,} more malformed records")
+    if summary.empty:
+        examples = ", ".join(summary.empty_ids)
+        note(f"{count(summary.empty, 'document')} without text skipped: {examples}")
+    if summary.unknown_share > _UNREADABLE:
+        note(
+            f"{encoder.name} does not know {summary.unknown_share:.0%} of the tokens: it cannot"
+            f" read this language well; try -m {_MULTILINGUAL} and a new index (-i)"
+        )
+
+
+def _facts(
+    summary: Summary, folder: str, documents: int, seconds: float, malformed: int
+) -> dict[str, Any]:
+    return {
+        "index": folder,
+        "documents": documents,
+        "new": summary.new,
+        "updated": summary.updated,
+        "unchanged": summary.unchanged,
+        "moved": summary.moved,
+        "missing": summary.missing,
+        "pruned": summary.pruned,
+        "empty": summary.empty,
+        "duplicates": summary.duplicates,
+        "malformed": malformed,
+        "encoded": summary.encoded,
+        "truncated": summary.truncated,
+        "tokens": summary.tokens,
+        "unknown_share": round(summary.unknown_share, 6),
+        "seconds": round(seconds, 3),
+    }
+
+
+def _print(summary: Summary, folder: str, documents: int, seconds: float, encoder: Encoder) -> None:
+    gone = "pruned" if summary.pruned else "no longer in source"
+    click.echo(
+        f"{folder}: {summary.new:,} new / {summary.updated:,} updated /"
+        f" {summary.unchanged:,} unchanged / {summary.pruned or summary.missing:,} {gone};"
+        f" {count(documents, 'document')} in all"
+    )
+    if summary.moved:
+        click.echo(f"{count(summary.moved, 'document')} now come from another source")
+    if summary.duplicates:
+        click.echo(f"{count(summary.duplicates, 'duplicate')} in the input")
+    if summary.truncated:
+        click.echo(
+            f"{count(summary.truncated, 'document')} longer than {encoder.max_length} tokens:"
+            " the rest of their text is not in the vectors"
+        )
+    rate = summary.encoded / seconds if seconds else 0.0
+    click.echo(
+        f"{count(summary.encoded, 'text')} encoded in {seconds:.1f} s ({rate:,.0f} docs/s,"
+        f" {encoder.name})"
+        if summary.encoded
+        else f"nothing to encode ({seconds:.1f} s)"
+    )

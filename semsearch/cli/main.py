@@ -1,0 +1,107 @@
+"""The ``semsearch`` command: its groups, its exit codes, its one place for errors.
+
+Exit codes: 0 done, 1 failure, 2 wrong usage, 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from semsearch import __version__
+from semsearch.errors import SemsearchError, UsageError
+
+_COMMANDS = {
+    "index": "Index a corpus, or bring an index up to date.",
+    "query": "Search an index.",
+    "evaluate": "Measure how well an index answers labelled queries.",
+    "demo": "Index Python's own documentation, ask it questions, measure it.",
+    "status": "Show what an index holds.",
+    "get": "Print a document.",
+    "delete": "Delete documents by id.",
+    "export": "Print all documents as JSON lines.",
+    "check": "Look for damage.",
+    "compact": "Rewrite an index without what was deleted.",
+}
+_MODULES = {
+    "index": "index",
+    "query": "query",
+    "evaluate": "evaluate",
+    "demo": "demo",
+    "status": "maintenance",
+    "check": "maintenance",
+    "compact": "maintenance",
+    "get": "documents",
+    "delete": "documents",
+    "export": "documents",
+}
+
+
+class Commands(click.Group):
+    """Loads a command when it is used, and turns our errors into one line and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of use, not of the alphabet."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, imported now."""
+        if cmd_name not in _MODULES:
+            return None
+        module = import_module(f"semsearch.cli.{_MODULES[cmd_name]}")
+        command = getattr(module, cmd_name)
+        if not isinstance(command, click.Command):
+            raise TypeError(cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; every SemsearchError becomes one line on stderr."""
+        try:
+            return super().invoke(ctx)
+        except UsageError as exc:
+            raise click.UsageError(str(exc), ctx=None) from exc
+        except SemsearchError as exc:
+            raise click.ClickException(one_line(str(exc))) from exc
+        except KeyboardInterrupt:
+            click.echo("\nstopped: what was committed is safe; run again to go on", err=True)
+            ctx.exit(130)
+
+
+def one_line(message: str) -> str:
+    """A message without line breaks or control characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in message).split())
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: semsearch index corpus.jsonl && semsearch query 'how do I parse a date'",
+)
+@click.version_option(__version__, prog_name="semsearch")
+def cli() -> None:
+    """Semantic search over your own corpus, with numbers you can believe.
+
+    The index is the folder .semsearch, or $SEMSEARCH_INDEX, or the one that -i names.
+    """
+    from semsearch.cli.output import set_up_logging
+
+    set_up_logging()
+
+
+def main() -> None:
+    """Entry point of the ``semsearch`` command."""
+    if hasattr(signal, "SIGPIPE"):  # `semsearch ... | head` ends quietly
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    for stream in (sys.stdout, sys.stderr):  # a document may hold what the terminal cannot show
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    cli(prog_name="semsearch")

@@ -1,0 +1,121 @@
+"""``semsearch status``, ``check`` and ``compact``: the health of an index."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from semsearch.cli.output import count, index_option, json_option, print_json, size
+
+if TYPE_CHECKING:
+    from semsearch.collection.reader import Reader
+
+
+@click.command(epilog="Example: semsearch status --json")
+@index_option
+@json_option
+def status(folder: str, as_json: bool) -> None:
+    """Show what an index holds: documents, model, widths, sizes, measured recall."""
+    from semsearch.collection.reader import Reader
+
+    with Reader(folder) as reader:
+        facts = _facts(reader)
+    if as_json:
+        print_json(facts)
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        click.echo(f"{name.replace('_', ' '):<{width}}  {_shown(name, value)}")
+
+
+def _facts(reader: Reader) -> dict[str, Any]:
+    from semsearch.collection import lexical_cache, vector_cache
+    from semsearch.store import catalog, documents
+
+    snapshot = reader.snapshot()
+    encoder = snapshot.encoder
+    faiss, lexical = snapshot.cache(vector_cache.KIND), snapshot.cache(lexical_cache.KIND)
+    params: dict[str, Any] = {"index": {"kind": "exact"}, "recalls": []}
+    if faiss:
+        params = json.loads(faiss.params)
+    folder = reader.layout.folder
+    return {
+        "index": str(folder),
+        "generation": snapshot.generation.gen,
+        "documents": snapshot.generation.n_document,
+        "passages": snapshot.generation.n_passage,
+        "truncated": documents.count_truncated(reader.connection),
+        "deleted_passages": len(snapshot.dead),
+        "sources": catalog.sources(reader.connection),
+        "model": encoder.name if encoder else None,
+        "fingerprint": encoder.fingerprint if encoder else None,
+        "runtime": f"{encoder.runtime} {encoder.precision}" if encoder else None,
+        "dims": snapshot.dims,
+        "rotated": snapshot.rotation_id is not None,
+        "segments": len(snapshot.segments),
+        "recent_vectors": len(snapshot.rows.recent[0]),
+        "vector_index": params["index"]["kind"],
+        "recall@10": {str(dims): round(recall, 4) for dims, recall in params["recalls"]},
+        "lexical_index": lexical is not None,
+        "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+    }
+
+
+def _shown(name: str, value: Any) -> str:
+    if name == "bytes":
+        return size(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, list):
+        return ", ".join(value) or "-"
+    if isinstance(value, dict):
+        return ", ".join(f"{recall:.3f} at {dims}" for dims, recall in value.items()) or "1 (exact)"
+    return "-" if value is None else str(value)
+
+
+@click.command(epilog="Example: semsearch check && echo sound")
+@index_option
+def check(folder: str) -> None:
+    """Read everything and report damage; exit code 1 if there is any."""
+    from semsearch.collection.check import check_index
+    from semsearch.collection.reader import Reader
+
+    with Reader(folder) as reader:
+        problems = 0
+        for problem in check_index(reader):
+            click.echo(problem)
+            problems += 1
+        documents = reader.snapshot().generation.n_document if not problems else 0
+    if problems:
+        raise click.ClickException(
+            f"{folder}: {count(problems, 'problem')}: restore a backup or index again"
+        )
+    click.echo(f"{folder}: sound ({count(documents, 'document')})")
+
+
+@click.command(epilog="Example: semsearch compact")
+@index_option
+def compact(folder: str) -> None:
+    """Rewrite the vectors without what was deleted and build the derived files anew."""
+    from semsearch.collection import maintain
+    from semsearch.collection.layout import Layout
+    from semsearch.collection.lexical_cache import build_lexical_cache
+    from semsearch.collection.vector_cache import build_vector_cache
+    from semsearch.collection.writer import open_for_writing
+    from semsearch.search.facade import Index
+
+    Index(folder, None).require()
+    with open_for_writing(Layout(Path(folder))) as writer:
+        purged = len(writer.snapshot.dead)
+        maintain.compact(writer)
+        build_vector_cache(writer, force=True)
+        build_lexical_cache(writer, force=True)
+        documents = writer.snapshot.generation.n_document
+    click.echo(
+        f"{folder}: {count(purged, 'deleted passage')} purged; {count(documents, 'document')}"
+    )

@@ -1,0 +1,104 @@
+"""What people see: options that commands share, progress with ETA, notes, numbers, JSON."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+index_option = click.option(
+    "-i",
+    "--index",
+    "folder",
+    envvar="SEMSEARCH_INDEX",
+    default=".semsearch",
+    show_default=True,
+    type=click.Path(file_okay=False),
+    help="The index folder.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+mode_option = click.option(
+    "--mode",
+    type=click.Choice(["hybrid", "dense", "lexical"]),
+    help="Which candidates to take.  [default: hybrid]",
+)
+
+
+class _Notes(logging.Handler):
+    """Prints each message of the library once, as one line on stderr."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = " ".join(record.getMessage().split())
+        if message not in self._said:
+            self._said.add(message)
+            click.echo(f"note: {message}", err=True)
+
+
+def set_up_logging() -> None:
+    """Show the library's notes on stderr."""
+    logger = logging.getLogger("semsearch")
+    logger.handlers = [_Notes()]
+    logger.propagate = False
+    logger.setLevel(logging.WARNING)
+
+
+def note(message: str) -> None:
+    """One line for people, on stderr."""
+    click.echo(f"note: {message}", err=True)
+
+
+def print_json(value: Any) -> None:
+    """JSON on stdout: indented on a terminal, one line otherwise."""
+    indent = 2 if sys.stdout.isatty() else None
+    click.echo(json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False))
+
+
+@contextmanager
+def progress_bar(total: int | None, label: str, unit: str) -> Iterator[Callable[[int], None]]:
+    """A bar with rate and ETA on stderr, on a terminal only; yields what advances it."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]
+
+    with tqdm(
+        total=total, desc=label, unit=f" {unit}", leave=False, dynamic_ncols=True, smoothing=0.1
+    ) as bar:
+
+        def advance(count: int) -> None:
+            bar.update(count)
+
+        yield advance
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    """``1 document``, ``5,183 documents``."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def size(number: int) -> str:
+    """Bytes for people: ``12.3 MB``."""
+    amount = float(number)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000 or unit == "GB":
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    raise AssertionError("unreachable")
+
+
+def bold(text: str) -> str:
+    """Bold on a terminal; click strips it elsewhere, and where NO_COLOR is set we do not ask."""
+    import os
+
+    return text if os.environ.get("NO_COLOR") else click.style(text, bold=True)

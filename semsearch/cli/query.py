@@ -1,0 +1,125 @@
+"""``semsearch query``: from a question to hits, or from many to a run file."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from semsearch.cli.output import bold, index_option, json_option, mode_option, note, print_json
+
+if TYPE_CHECKING:
+    from semsearch.search.facade import Index
+    from semsearch.search.searcher import Options
+    from semsearch.types import Hit
+
+_SNIPPET_LINES = 2
+
+
+@click.command(
+    epilog="Examples: semsearch query 'parse a date' -k 3   |   semsearch query tax"
+    " -f 'year>=2020' -f 'lang in en,de'   |   semsearch query --queries queries.jsonl --run out.trec"
+)
+@click.argument("text", required=False)
+@index_option
+@click.option("-k", "k", type=int, help="How many hits.  [default: 10; 100 with --queries]")
+@mode_option
+@click.option("--dims", type=int, help="Compare only the first so many dimensions.")
+@click.option(
+    "-f",
+    "--filter",
+    "filters",
+    multiple=True,
+    metavar="EXPR",
+    help="FIELD OP VALUE; all must hold.",
+)
+@click.option("--min-score", type=float, help="Drop hits below this score.")
+@click.option(
+    "--queries",
+    type=click.Path(exists=True, dir_okay=False),
+    help="A file of queries (JSONL or TSV) instead of TEXT.",
+)
+@click.option("--run", "run_file", type=click.Path(dir_okay=False), help="Write a TREC run there.")
+@json_option
+def query(text: str | None, folder: str, k: int | None, as_json: bool, **options: Any) -> None:
+    """Search for TEXT (- reads it from stdin) and print the best documents.
+
+    Operators of a filter: = != < <= > >= and `in` with a comma-separated list.
+    """
+    from semsearch.search.facade import Index
+    from semsearch.search.searcher import Options
+    from semsearch.store.filters import parse_filter
+
+    if (text is None) == (options["queries"] is None):
+        raise click.UsageError("give either TEXT or --queries FILE")
+    if (options["queries"] is None) != (options["run_file"] is None):
+        raise click.UsageError("--queries and --run belong together")
+    chosen = Options(
+        options["mode"] or "hybrid",
+        options["dims"],
+        parse_filter(options["filters"]),
+        options["min_score"],
+    )
+    with Index(folder, None) as index:
+        if options["queries"]:
+            _many(index, Path(options["queries"]), Path(options["run_file"]), k or 100, chosen)
+            return
+        wanted = sys.stdin.read() if text == "-" else str(text)
+        hits = index.searcher.search(wanted, 10 if k is None else k, chosen)
+        if not len(index.searcher.snapshot.rows):
+            note(f"{folder} is empty: add documents with `semsearch index CORPUS -i {folder}`")
+    if as_json:
+        print_json([_as_dict(hit) for hit in hits])
+    else:
+        _print(hits)
+
+
+def _many(index: Index, queries_file: Path, run_file: Path, k: int, options: Options) -> None:
+    from semsearch.corpus import read_queries, write_run
+
+    queries = read_queries(queries_file)
+    rankings = index.searcher.rank([q.text for q in queries], k, options)
+    run = {
+        q.id: {ranked.id: ranked.score for ranked in ranking}
+        for q, ranking in zip(queries, rankings, strict=True)
+    }
+    write_run(run_file, run)
+    note(f"{len(queries):,} queries, at most {k} hits each, written to {run_file}")
+
+
+def _as_dict(hit: Hit) -> dict[str, Any]:
+    return {
+        "rank": hit.rank,
+        "id": hit.id,
+        "score": hit.score,
+        "title": hit.title,
+        "text": hit.text,
+        "metadata": dict(hit.metadata),
+    }
+
+
+def _print(hits: list[Hit]) -> None:
+    if not hits:
+        note("no hits")
+    width = min(shutil.get_terminal_size((88, 24)).columns, 100)
+    for hit in hits:
+        title = f"  {_clean(hit.title)}" if hit.title else ""
+        head = f"{hit.rank:>3}  {hit.score:.4f}  "
+        line = textwrap.shorten(f"{_clean(hit.id)}{title}", width - len(head), placeholder=" ...")
+        click.echo(head + bold(line))
+        for row in _snippet(hit.text, width - 5):
+            click.echo(f"     {row}")
+
+
+def _snippet(text: str, width: int) -> list[str]:
+    shown = _clean(text[: 4 * width * _SNIPPET_LINES])
+    return textwrap.wrap(shown, width, max_lines=_SNIPPET_LINES, placeholder=" ...")
+
+
+def _clean(text: str) -> str:
+    """Without line breaks and control characters, which could drive the terminal."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

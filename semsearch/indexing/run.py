@@ -1,0 +1,95 @@
+"""One indexing run: adopt the model, index the sources, put the index in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from semsearch.collection.layout import FLUSH_ROWS
+from semsearch.collection.lexical_cache import build_lexical_cache
+from semsearch.collection.maintain import compact, fit_rotation_if_due
+from semsearch.collection.vector_cache import build_vector_cache
+from semsearch.collection.writer import Writer
+from semsearch.errors import InputError, Mismatch, UsageError
+from semsearch.indexing.indexer import Indexer, reorganise
+from semsearch.indexing.source import Source
+from semsearch.indexing.summary import OnDuplicate, Summary
+from semsearch.store import catalog
+from semsearch.store.rows import canonical_json
+
+if TYPE_CHECKING:
+    from semsearch.encoders import Encoder
+
+
+def run_indexing(
+    writer: Writer,
+    encoder: Encoder,
+    sources: Sequence[Source],
+    *,
+    dims: int | None = None,
+    on_duplicate: OnDuplicate = "error",
+    prune: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Summary:
+    """Bring an index up to date with its sources, its derived files too.
+
+    ``dims`` is the stored width of a new index. Raises Mismatch when the index was made by another
+    model or at another width, InputError for bad documents, StorageError.
+    """
+    _adopt(writer, encoder, dims)
+    indexer = Indexer(writer, encoder, on_duplicate=on_duplicate, prune=prune, progress=progress)
+    try:
+        summary = indexer.run(sources)
+    except InputError:  # what came before is committed: make it quick to search
+        finish(writer)
+        raise
+    finish(writer)
+    return summary
+
+
+def finish(writer: Writer) -> None:
+    """Put an index in order after documents changed: rotation, few segments, derived files."""
+    snapshot = writer.snapshot
+    dead = len(snapshot.dead)
+    if dead > max(FLUSH_ROWS, snapshot.generation.n_passage):
+        compact(writer)
+    reorganise(writer)
+    fit_rotation_if_due(writer)
+    build_vector_cache(writer)
+    build_lexical_cache(writer)
+
+
+def _adopt(writer: Writer, encoder: Encoder, dims: int | None) -> None:
+    recorded = writer.snapshot.encoder
+    if dims is not None and not 1 <= dims <= encoder.dim:
+        raise UsageError(f"--dims {dims}: {encoder.name} makes vectors of {encoder.dim} dimensions")
+    if recorded is None:
+        writer.adopt_encoder(encoder_row(encoder), dims or encoder.dim)
+        return
+    if recorded.fingerprint != encoder.fingerprint:
+        raise Mismatch(
+            f"{writer.layout.folder}: the index was made by {recorded.name}"
+            f" ({recorded.fingerprint[:12]}), not by {encoder.name} ({encoder.fingerprint[:12]}):"
+            " leave out -m, or make a new index with -i"
+        )
+    if dims is not None and dims != writer.snapshot.dims:
+        raise Mismatch(
+            f"{writer.layout.folder}: the index stores {writer.snapshot.dims} dimensions: leave out"
+            " --dims (a query can be cut with its own --dims), or make a new index with -i"
+        )
+
+
+def encoder_row(encoder: Encoder) -> catalog.EncoderRow:
+    """What the catalog records of an encoder."""
+    return catalog.EncoderRow(
+        1,
+        encoder.fingerprint,
+        encoder.name,
+        None,
+        encoder.dim,
+        catalog.pack_dims(encoder.matryoshka_dims),
+        canonical_json(encoder.prompts),
+        encoder.max_length,
+        encoder.runtime,
+        encoder.precision,
+    )
