@@ -12,7 +12,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -60,24 +60,30 @@ def make_folder(path: Path) -> None:
     """Create ``path`` with its parents, durably. Raises StorageError."""
     if path.is_dir():
         return
+    make_folder(path.parent)
     with storage_errors(path):
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(exist_ok=True)
         sync_folder(path.parent)
 
 
 def sync_folder(path: Path) -> None:
-    """Flush a folder's entries to disk, so that renames in it survive a power loss."""
-    point("sync-folder")
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    """Flush a folder's entries to disk, so that renames in it survive a power loss.
+
+    Raises StorageError.
+    """
+    with storage_errors(path):
+        point("sync-folder")
+        _flush(path)
 
 
 def sync_file(path: Path) -> None:
-    """Flush a file that somebody else wrote to disk."""
-    point("sync-file")
+    """Flush a file that somebody else wrote to disk. Raises StorageError."""
+    with storage_errors(path):
+        point("sync-file")
+        _flush(path)
+
+
+def _flush(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -92,27 +98,29 @@ class NewFile:
         make_folder(folder)
         self.folder = folder
         self._temporary = folder / f".tmp-{os.getpid()}-{secrets.token_hex(4)}"
-        point("create")
         with storage_errors(folder):
+            point("create")
             self._file: IO[bytes] = open(self._temporary, "xb")  # noqa: SIM115
 
     def __enter__(self) -> NewFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self._temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # on a full disk, closing fails as the write did
+            self._file.close()
+        with suppress(OSError):  # what is left is removed when a writer opens
+            self._temporary.unlink(missing_ok=True)
 
     def write(self, data: bytes | memoryview) -> None:
         """Append bytes. Raises StorageError."""
-        point("write")
         with storage_errors(self.folder):
+            point("write")
             self._file.write(data)
 
     def rewrite(self, offset: int, data: bytes) -> None:
         """Replace bytes written before, then return to the end. Raises StorageError."""
-        point("write")
         with storage_errors(self.folder):
+            point("write")
             self._file.seek(offset)
             self._file.write(data)
             self._file.seek(0, os.SEEK_END)
@@ -142,9 +150,10 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete a file that nothing refers to any more."""
-    point("unlink")
-    path.unlink(missing_ok=True)
+    """Delete a file that nothing refers to any more. Raises StorageError."""
+    with storage_errors(path):
+        point("unlink")
+        path.unlink(missing_ok=True)
 
 
 def sha256_of(path: Path) -> str:
