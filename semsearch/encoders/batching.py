@@ -45,13 +45,15 @@ def padded(rows: Sequence[Ints], pad_id: int, multiple: int, longest: int) -> tu
     return ids, mask
 
 
-def run_halving(runtime: Runtime, ids: Ints, mask: Ints, prompt_length: int) -> Floats:
+def run_halving(
+    runtime: Runtime, ids: Ints, mask: Ints, *, prompt_length: int = 0, many: bool = False
+) -> Floats:
     """Run a batch, in halves and halves of halves where the device has no room for it.
 
     Raises ModelError if a single text does not fit.
     """
     try:
-        return runtime.run(ids, mask, prompt_length)
+        return runtime.run(ids, mask, prompt_length=prompt_length, many=many)
     except OutOfMemory as exc:
         if len(ids) == 1:
             raise ModelError(
@@ -61,7 +63,7 @@ def run_halving(runtime: Runtime, ids: Ints, mask: Ints, prompt_length: int) -> 
     middle = len(ids) // 2
     return np.concatenate(
         [
-            run_halving(runtime, ids[part], mask[part], prompt_length)
+            run_halving(runtime, ids[part], mask[part], prompt_length=prompt_length, many=many)
             for part in (slice(0, middle), slice(middle, None))
         ]
     )

@@ -19,7 +19,8 @@ from semsearch.encoders.resolve import resolve_model
 from semsearch.encoders.runtimes.choose import Precision, RuntimeName, open_runtime
 from semsearch.encoders.runtimes.contract import Runtime
 from semsearch.encoders.tokens import Tokenized, Tokens
-from semsearch.errors import ModelError
+from semsearch.errors import InputError, ModelError
+from semsearch.vectors import unit
 
 if TYPE_CHECKING:
     from semsearch.types import Bools, Floats, Ints
@@ -160,10 +161,12 @@ class Encoder:
 
         def one(group: list[int]) -> Floats:
             ids, mask = padded([rows[i] for i in group], pad_id, runtime.multiple, longest)
-            return self._unit(run_halving(runtime, ids, mask, prompt_length))
+            found = run_halving(runtime, ids, mask, prompt_length=prompt_length, many=many)
+            return self._unit(found)
 
         groups = list(batches([len(row) for row in rows], runtime.budget, runtime.multiple))
-        if runtime.workers == 1 or len(groups) == 1:
+        many = len(groups) > 1
+        if runtime.workers == 1 or not many:
             for group in groups:
                 yield group, one(group)
             return
@@ -171,14 +174,13 @@ class Encoder:
             yield from zip(groups, pool.map(one, groups), strict=True)
 
     def _unit(self, rows: Floats) -> Floats:
-        rows = rows[:, : self.dim]
-        lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))[:, None]
-        if not np.isfinite(lengths).all() or not lengths.all():
+        try:
+            return unit(rows[:, : self.dim])
+        except InputError as exc:
             raise ModelError(
                 f"{self.folder}: the model gives vectors without a direction (NaN, infinite or "
                 f"zero) in {self.precision}: try precision float32"
-            )
-        return (rows / lengths).astype(np.float32)
+            ) from exc
 
     def _prompt_length(self, prompt: str) -> int:
         """Leading tokens to leave out of pooling: none, for nearly all models."""

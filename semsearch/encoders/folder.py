@@ -89,8 +89,6 @@ def read_folder(folder: Path) -> ModelConfig:
     tokenizer = read_object(first / "tokenizer_config.json", optional=True)
     refuse_code(transformer, config_file)
     refuse_code(tokenizer, first / "tokenizer_config.json")
-    if "message" in modules[0].settings.get("modality_config", {}):
-        raise ModelError(f"{folder}: encodes chat messages, not plain texts: not supported")
     shared_file = folder / "config_sentence_transformers.json"
     shared = read_object(shared_file, optional=True)
     _check_similarity(shared, shared_file)

@@ -85,7 +85,7 @@ def check_activation(settings: Mapping[str, Any], path: Path) -> None:
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
-    """A module's safetensors files, sorted. Raises ModelError if there are only pickles, or none."""
+    """A module's safetensors files, sorted. Raises ModelError if there are none."""
     if (folder / "adapter_config.json").exists():
         raise ModelError(f"{folder}: an adapter without its base model: merge and save it first")
     single = folder / "model.safetensors"

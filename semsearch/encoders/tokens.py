@@ -128,11 +128,12 @@ def _without_surrogates(text: str) -> str:
 
 
 def _lower_case(tokenizer: Any) -> None:
-    """Put a lower-casing step first, unless the tokenizer has one, as sentence-transformers does."""
+    """Put a lower-casing step first, unless the tokenizer has one, as its library does."""
     from tokenizers import normalizers
 
-    present = tokenizer.normalizer
-    steps = list(present) if isinstance(present, normalizers.Sequence) else [present]
+    present: Any = tokenizer.normalizer
+    whole = isinstance(present, normalizers.Sequence)
+    steps: list[Any] = [present[i] for i in range(len(present))] if whole else [present]
     if not any(isinstance(step, normalizers.Lowercase) for step in steps):
         kept = [step for step in steps if step is not None]
         tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *kept])

@@ -27,10 +27,11 @@ class Runtime(Protocol):
     budget: int
     multiple: int
 
-    def run(self, ids: Ints, mask: Ints, prompt_length: int = 0) -> Floats:
+    def run(self, ids: Ints, mask: Ints, *, prompt_length: int = 0, many: bool = False) -> Floats:
         """Vectors float32 (B, width), not normalised, for ids and mask int64 (B, L).
 
         ``prompt_length`` is how many leading tokens belong to the prompt, for models that leave
-        them out of pooling. Raises OutOfMemory, and ModelError for any other fault.
+        them out of pooling; ``many`` says that this is one batch of many. Raises
+        OutOfMemory, and ModelError for any other fault.
         """
         ...

@@ -7,6 +7,7 @@ files: a damaged graph is converted again.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import secrets
@@ -33,11 +34,23 @@ def import_openvino() -> Any:
     A bare import starts a thread that reports over the network and writes to the home folder;
     without the telemetry package OpenVINO falls back to a stub of its own.
     """
-    if "openvino" not in sys.modules:
-        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
-    import openvino
-
+    if "openvino" in sys.modules:
+        return sys.modules["openvino"]
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    sys.modules["openvino.tools.ovc"] = None  # type: ignore[assignment]
+    try:
+        openvino = importlib.import_module("openvino")
+    finally:
+        del sys.modules["openvino.tools.ovc"]
+    vars(openvino).setdefault("__getattr__", _late)
     return openvino
+
+
+def _late(name: str) -> Any:
+    """The converter, which is half of OpenVINO's import time, when it is first asked for."""
+    if name != "convert_model":
+        raise AttributeError(f"module 'openvino' has no attribute {name!r}")
+    return importlib.import_module("openvino.tools.ovc").convert_model
 
 
 def graph_folder(fingerprint: str, version: str) -> Path:
@@ -62,7 +75,7 @@ def convert(config: ModelConfig) -> Any:
     """
     import torch
 
-    from semsearch.encoders.runtimes.torch import load_model
+    from semsearch.encoders.runtimes.torch import load_model, quiet
 
     openvino = import_openvino()
     example = {
@@ -71,7 +84,7 @@ def convert(config: ModelConfig) -> Any:
     }
     chain = _chain(load_model(config, "cpu"))
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), quiet():
             graph = openvino.convert_model(chain, example_input=example)
     except Exception as exc:  # many kinds, from tracing and from the converter
         reason = (str(exc).strip().splitlines() or [type(exc).__name__])[0]

@@ -6,6 +6,9 @@ Only safetensors are read, remote code is never run and nothing is fetched.
 from __future__ import annotations
 
 import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from semsearch.encoders.runtimes.contract import OutOfMemory
@@ -20,19 +23,41 @@ log = logging.getLogger("semsearch")
 _DTYPES = {"float32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the libraries' warnings and progress bars from the user: we say what matters."""
+    from transformers.utils import logging as transformers_logging
+
+    bars = transformers_logging.is_progress_bar_enabled()
+    level = transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
 def load_model(config: ModelConfig, device: str, dtype: str = "float32") -> Any:
     """The folder as a ``SentenceTransformer`` in evaluation mode. Raises ModelError."""
-    import torch
-    from sentence_transformers import SentenceTransformer
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import torch
+        from sentence_transformers import SentenceTransformer
 
     try:
-        model = SentenceTransformer(
-            str(config.folder),
-            device=device,
-            trust_remote_code=False,
-            local_files_only=True,
-            model_kwargs={"use_safetensors": True, "dtype": getattr(torch, dtype)},
-        )
+        with quiet():
+            model = SentenceTransformer(
+                str(config.folder),
+                device=device,
+                trust_remote_code=False,
+                local_files_only=True,
+                model_kwargs={"use_safetensors": True, "dtype": getattr(torch, dtype)},
+            )
     except Exception as exc:  # many kinds, from the library and from what it builds on
         reason = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
         raise ModelError(f"{config.folder}: cannot be loaded: {reason}") from exc
@@ -49,7 +74,9 @@ class TorchRuntime:
     name = "torch"
     workers = 1
 
-    def __init__(self, config: ModelConfig, precision: str = "auto", device: str | None = None):
+    def __init__(
+        self, config: ModelConfig, precision: str = "auto", device: str | None = None
+    ) -> None:
         import torch
 
         chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -60,8 +87,8 @@ class TorchRuntime:
         self.multiple = 8 if on_cuda else 1
         self._model = load_model(config, chosen, _DTYPES[self.precision])
 
-    def run(self, ids: Ints, mask: Ints, prompt_length: int = 0) -> Floats:
-        """See the contract."""
+    def run(self, ids: Ints, mask: Ints, *, prompt_length: int = 0, many: bool = False) -> Floats:
+        """See the contract; one form serves both one batch and many."""
         import torch
 
         try:
