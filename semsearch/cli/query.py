@@ -21,8 +21,8 @@ _SNIPPET_LINES = 2
 
 
 @click.command(
-    epilog="Examples: semsearch query 'parse a date' -k 3   |   semsearch query tax"
-    " -f 'year>=2020' -f 'lang in en,de'   |   semsearch query --queries queries.jsonl --run out.trec"
+    epilog="Examples: semsearch query 'parse a date' -k 3   |   semsearch query tax -f 'year>=2020'"
+    " -f 'lang in en,de'   |   semsearch query --queries queries.jsonl --run out.trec"
 )
 @click.argument("text", required=False)
 @index_option
@@ -75,7 +75,7 @@ def query(text: str | None, folder: str, k: int | None, as_json: bool, **options
     if as_json:
         print_json([_as_dict(hit) for hit in hits])
     else:
-        _print(hits)
+        print_hits(hits)
 
 
 def _many(index: Index, queries_file: Path, run_file: Path, k: int, options: Options) -> None:
@@ -102,14 +102,16 @@ def _as_dict(hit: Hit) -> dict[str, Any]:
     }
 
 
-def _print(hits: list[Hit]) -> None:
+def print_hits(hits: list[Hit]) -> None:
+    """Hits as people read them: rank, score, id and title, then the beginning of the text."""
     if not hits:
         note("no hits")
     width = min(shutil.get_terminal_size((88, 24)).columns, 100)
     for hit in hits:
-        title = f"  {_clean(hit.title)}" if hit.title else ""
+        name, title = _clean(hit.id), _clean(hit.title)
+        shown = title if title.startswith(name) else f"{name}  {title}"
         head = f"{hit.rank:>3}  {hit.score:.4f}  "
-        line = textwrap.shorten(f"{_clean(hit.id)}{title}", width - len(head), placeholder=" ...")
+        line = textwrap.shorten(shown, width - len(head), placeholder=" ...")
         click.echo(head + bold(line))
         for row in _snippet(hit.text, width - 5):
             click.echo(f"     {row}")
