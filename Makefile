@@ -32,7 +32,7 @@ bench: $(DEVELOPMENT)  ## measure quality and speed
 
 clean:  ## remove the environment and whatever the tools left behind; indexes stay
 	rm -rf $(VENV) build dist *.egg-info htmlcov .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find semsearch tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # PyTorch goes first and alone: its exact pin takes a CPU build where pip is shown one, and nothing
 # that follows asks for another.
