@@ -81,7 +81,7 @@ def _index(index: Index) -> tuple[Summary, float]:
 
 
 def _measure(index: Index) -> Report:
-    from semsearch.corpus.stdlib import labelled_set
+    from semsearch.corpus.stdlib.labels import labelled_set
     from semsearch.evaluation import evaluate
 
     with progress_bar(None, "measuring", "pipelines") as advance:

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from semsearch.indexing import Source, Summary
 
 _MULTILINGUAL = "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"
-_UNREADABLE = 0.10
-"""Above this share of unknown tokens an encoder does not read the language of the corpus."""
+_RATED = 100  # fewer documents are encoded faster than a model is opened: no rate is shown
 
 
 @click.command(
@@ -57,6 +56,10 @@ def index(corpus: tuple[str, ...], folder: str, as_json: bool, **options: Any) -
     from semsearch.indexing import run_indexing
     from semsearch.search.facade import Index
 
+    if options["prune"] and options["on_error"] == "skip":
+        raise click.UsageError(
+            "--prune would delete the documents of skipped records: leave out --on-error skip"
+        )
     skipped: list[InputError] = []
     sources = [_source(path, options, skipped) for path in corpus]
     began = time.perf_counter()
@@ -112,6 +115,8 @@ def _estimate(corpus: tuple[str, ...]) -> int | None:
 
 
 def _warn(summary: Summary, skipped: list[InputError], encoder: Encoder) -> None:
+    from semsearch.search.searcher import UNREADABLE
+
     for error in skipped[:5]:
         note(f"skipped: {error}")
     if len(skipped) > 5:
@@ -119,7 +124,7 @@ def _warn(summary: Summary, skipped: list[InputError], encoder: Encoder) -> None
     if summary.empty:
         examples = ", ".join(summary.empty_ids)
         note(f"{count(summary.empty, 'document')} without text skipped: {examples}")
-    if summary.unknown_share > _UNREADABLE:
+    if summary.unknown_share > UNREADABLE:
         note(
             f"{encoder.name} does not know {summary.unknown_share:.0%} of the tokens: it cannot"
             f" read this language well; try -m {_MULTILINGUAL} and a new index (-i)"
@@ -165,10 +170,10 @@ def _print(summary: Summary, folder: str, documents: int, seconds: float, encode
             f"{count(summary.truncated, 'document')} longer than {encoder.max_length} tokens:"
             " the rest of their text is not in the vectors"
         )
-    rate = summary.encoded / seconds if seconds else 0.0
+    if not summary.encoded:
+        click.echo(f"nothing to encode ({seconds:.1f} s)")
+        return
+    rate = f", {summary.encoded / seconds:,.0f} docs/s" if summary.encoded >= _RATED else ""
     click.echo(
-        f"{count(summary.encoded, 'text')} encoded in {seconds:.1f} s ({rate:,.0f} docs/s,"
-        f" {encoder.name})"
-        if summary.encoded
-        else f"nothing to encode ({seconds:.1f} s)"
+        f"{count(summary.encoded, 'text')} encoded by {encoder.name} in {seconds:.1f} s{rate}"
     )

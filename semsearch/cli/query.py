@@ -111,8 +111,7 @@ def print_hits(hits: list[Hit]) -> None:
         name, title = _clean(hit.id), _clean(hit.title)
         shown = title if title.startswith(name) else f"{name}  {title}"
         head = f"{hit.rank:>3}  {hit.score:.4f}  "
-        line = textwrap.shorten(shown, width - len(head), placeholder=" ...")
-        click.echo(head + bold(line))
+        click.echo(head + bold(_cut(shown, width - len(head))))
         for row in _snippet(hit.text, width - 5):
             click.echo(f"     {row}")
 
@@ -120,6 +119,10 @@ def print_hits(hits: list[Hit]) -> None:
 def _snippet(text: str, width: int) -> list[str]:
     shown = _clean(text[: 4 * width * _SNIPPET_LINES])
     return textwrap.wrap(shown, width, max_lines=_SNIPPET_LINES, placeholder=" ...")
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: max(width - 4, 1)].rstrip() + " ..."
 
 
 def _clean(text: str) -> str:

@@ -96,7 +96,9 @@ def rewrite(writer: Writer, *, refit: bool) -> None:
         writer.connection.execute("DELETE FROM l0")
         if file is not None:
             writer.add_segment(file, snapshot.generation.gen + 1, rotation_id)
-        documents.purge_deleted(writer.connection)
+        if len(snapshot.dead):  # derived files may still name what is purged
+            documents.purge_deleted(writer.connection)
+            catalog.drop_cache(writer.connection)
         writer.record(_same_totals(writer))
     writer.refresh()
     collect_garbage(writer)

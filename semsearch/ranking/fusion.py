@@ -19,8 +19,10 @@ def reciprocal_rank_fusion(rankings: Sequence[Candidates], k: int = RRF_K) -> Ca
     """Score each id by the sum of 1 / (k + rank) over the rankings that hold it, rank from 1.
 
     ``rankings`` hold the same queries, (Q, depth) each; the result is (Q, sum of depths), ordered
-    by score, then id. Cormack, Clarke and Büttcher, "Reciprocal rank fusion outperforms Condorcet and
-    individual rank learning methods", SIGIR 2009.
+    by score, then id.
+
+    Cormack, Clarke and Büttcher, "Reciprocal rank fusion outperforms Condorcet and individual rank
+    learning methods", SIGIR 2009.
     """
     queries = len(rankings[0].ids)
     width = sum(ranking.ids.shape[1] for ranking in rankings)

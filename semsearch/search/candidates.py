@@ -20,6 +20,7 @@ from semsearch.collection.reader import Reader
 from semsearch.collection.snapshot import Snapshot
 from semsearch.collection.vector_cache import open_vectors
 from semsearch.index.exact import ExactIndex
+from semsearch.lexical import engine
 from semsearch.store.filters import Filter, matches
 from semsearch.types import Candidates
 
@@ -57,6 +58,11 @@ class CandidateSource:
     def lexical(self) -> LexicalView | None:
         """The BM25 index; None when it cannot be had (logged once)."""
         return open_lexical(self.snapshot, self._reader.connection)
+
+    def require_lexical(self) -> None:
+        """Raises MissingExtra where there can be no lexical index."""
+        if self.lexical is None:
+            engine.load()
 
     def resolve(self, conditions: Filter) -> Kept:
         """Turn a filter into vids when it keeps few enough documents."""

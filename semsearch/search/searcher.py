@@ -5,7 +5,8 @@ query text -> vector and words -> candidates (dense, lexical) -> fused -> docume
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
@@ -20,7 +21,7 @@ from semsearch.store.filters import Filter
 from semsearch.types import Candidates, Hit
 
 if TYPE_CHECKING:
-    from semsearch.encoders import Encoder
+    from semsearch.encoders import Encoded, Encoder
     from semsearch.types import Floats, Ints
 
 Mode = Literal["hybrid", "dense", "lexical"]
@@ -30,6 +31,11 @@ DEPTH = 100
 """Candidates taken from each index before fusion (more when k is larger)."""
 
 MOST_HITS = 100_000
+
+UNREADABLE = 0.10
+"""Above this share of unknown tokens an encoder does not read the language of a text."""
+
+log = logging.getLogger("semsearch")
 _KNOWN_OWNERS = 1_000_000
 _ATTEMPTS = 5
 T = TypeVar("T")
@@ -128,9 +134,10 @@ class Searcher:
                 f" {self._encoder.name} ({self._encoder.fingerprint[:12]}): use that model, or make"
                 " a new index with -i"
             )
-        vectors = self._encoder.encode_queries(texts).vectors
+        encoded = self._encoder.encode_queries(texts)
+        _note_unreadable(encoded, self._encoder.name)
         rotation = self.snapshot.rotation
-        return vectors if rotation is None else vectors @ rotation
+        return encoded.vectors if rotation is None else encoded.vectors @ rotation
 
     def _rank(
         self,
@@ -144,6 +151,7 @@ class Searcher:
             return [[] for _ in texts]
         kept = self.source.resolve(options.conditions)
         if options.mode == "lexical":
+            self.source.require_lexical()
             vectors = None
         elif vectors is None:
             vectors = self.encode(texts)
@@ -222,6 +230,12 @@ def _at_least(ranking: list[Ranked], min_score: float | None) -> list[Ranked]:
     return [r for r in ranking if min_score is None or r.score >= min_score]
 
 
-def as_scores(ranking: Iterable[Ranked]) -> dict[str, float]:
-    """A ranking as a run holds it: score by document id."""
-    return {ranked.id: ranked.score for ranked in ranking}
+def _note_unreadable(encoded: Encoded, model: str) -> None:
+    share = encoded.unknown.sum() / max(int(encoded.tokens.sum()), 1)
+    if share > UNREADABLE:
+        log.warning(
+            "%s does not know %.0f %% of the tokens of this query: it cannot read the language"
+            " well, so trust --mode lexical more",
+            model,
+            100 * share,
+        )

@@ -187,9 +187,9 @@ def put_cache(connection: sqlite3.Connection, row: CacheRow) -> None:
     _insert(connection, "cache", astuple(row))
 
 
-def drop_cache(connection: sqlite3.Connection, kind: str) -> None:
-    """Forget the derived file of a kind."""
-    connection.execute("DELETE FROM cache WHERE kind = ?", (kind,))
+def drop_cache(connection: sqlite3.Connection, kind: str | None = None) -> None:
+    """Forget the derived files of a kind, or all of them."""
+    connection.execute("DELETE FROM cache WHERE kind = ?1 OR ?1 IS NULL", (kind,))
 
 
 def put_source(connection: sqlite3.Connection, uri: str, sha256: str | None, gen: int) -> None:
