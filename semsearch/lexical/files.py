@@ -6,10 +6,12 @@ Files are never changed once written, so a link is as good as a copy.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,9 @@ WORTH_REMEMBERING = 64 << 20
 """Bytes of a whole folder from which hashes are remembered."""
 
 META = "meta.json"
+
+_PATIENCE = 200
+"""Hundredths of a second."""
 
 
 def verify(folder: Path, files: Mapping[str, str], cache: Path | None = None) -> None:
@@ -88,8 +93,19 @@ def clear(folder: Path) -> None:
     with fs.storage_errors(folder):
         if folder.is_symlink():
             folder.unlink()
-        elif folder.exists():
-            shutil.rmtree(folder)
+            return
+        for attempt in range(_PATIENCE):
+            try:
+                shutil.rmtree(folder)
+                return
+            except OSError as exc:
+                if not folder.exists():
+                    return
+                # A thread of tantivy's may just have put its lock file there, or taken it away.
+                passing = exc.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT)
+                if not passing or attempt == _PATIENCE - 1:
+                    raise
+                time.sleep(0.01)
 
 
 def unlisted(folder: Path, keep: Iterable[str]) -> list[Path]:

@@ -38,17 +38,14 @@ class LexicalIndex:
         """
         state.require_current()
         files.verify(folder, state.files, cache)
-        source = folder.resolve()
         # tantivy locks and watches the folder that it opens, so it gets one of its own. The files
         # stay mapped when their links go: nothing is left behind, even by a process that is killed.
-        with (
-            storage_errors(Path(tempfile.gettempdir())),
-            tempfile.TemporaryDirectory(prefix="semsearch-") as private,
-        ):
-            for name in state.files:
-                Path(private, name).symlink_to(source / name)
-            Path(private, files.META).write_text(state.meta, encoding="utf-8")
-            bm25 = _open_private(private, folder)
+        with storage_errors(Path(tempfile.gettempdir())):
+            private = Path(tempfile.mkdtemp(prefix="semsearch-"))
+        try:
+            bm25 = _open_private(private, folder.resolve(), state)
+        finally:
+            files.clear(private)
         if len(bm25) != state.passages:
             raise Corrupt(
                 f"{folder} holds {len(bm25)} passages, not {state.passages}:"
@@ -70,9 +67,13 @@ class LexicalIndex:
         return self._bm25.search(texts, k, allowed, excluded)
 
 
-def _open_private(private: str, folder: Path) -> Bm25:
+def _open_private(private: Path, folder: Path, state: LexicalState) -> Bm25:
+    with storage_errors(private):
+        for name in state.files:
+            (private / name).symlink_to(folder / name)
+        (private / files.META).write_text(state.meta, encoding="utf-8")
     try:
-        index = engine.open_folder(private)
+        index = engine.open_folder(str(private))
         return Bm25(index.searcher(), index.schema)
     except (ValueError, OSError) as exc:
         raise Corrupt(

@@ -31,6 +31,7 @@ log = logging.getLogger("semsearch")
 HEAP_BYTES = 64 << 20
 _LEAST_HEAP_BYTES = 15 << 20
 _WORK = "work"
+_CLOSED = "{}: the lexical writer is closed: open it again"
 _MOST_PENDING = 64 << 20
 """Characters; tantivy counts waiting passages, not their size, so very long ones are held back."""
 
@@ -68,7 +69,7 @@ class LexicalWriter:
         if self.state is not None:
             self._first, self._last = self.state.first_vid, self.state.last_vid
             self._passages = self.state.passages
-        self._index = self._open()
+        self._index: Index | None = self._open()
 
     def __enter__(self) -> LexicalWriter:
         return self
@@ -155,6 +156,7 @@ class LexicalWriter:
         """Drop what was not committed. May be called twice."""
         self._broken = True
         self._writer = None
+        self._index = None
         files.clear(self._work)
 
     def _usable(self, state: LexicalState | None) -> LexicalState | None:
@@ -181,6 +183,8 @@ class LexicalWriter:
             return engine.open_folder(str(self._work))
 
     def _open_writer(self) -> IndexWriter:
+        if self._index is None:
+            raise StorageError(_CLOSED.format(self._folder))
         if self._writer is None:
             self._writer = self._index.writer(self._heap_bytes, self._threads)
         return self._writer
@@ -220,7 +224,7 @@ class LexicalWriter:
     @contextmanager
     def _guard(self) -> Iterator[None]:
         if self._broken:
-            raise StorageError(f"{self._folder}: the lexical writer is closed: open it again")
+            raise StorageError(_CLOSED.format(self._folder))
         self._broken = True
         try:
             with fs.storage_errors(self._folder):
