@@ -120,10 +120,20 @@ def _members(names: Names, entry: Entry, public: set[str]) -> Iterator[Entry]:
 
 
 def _labels(names: Names, cls: Thing, public: set[str]) -> Iterator[str]:
+    """Public names of a class's own members and of those no other public class shows."""
     yield from (cls.scope or Scope()).public()
+    ancestors = list(_ancestors(names, cls))
+    shown = [base for base in ancestors if base.key in public]
+    claimed = {old.key for base in shown for old in [base, *_ancestors(names, base)]}
+    for base in ancestors:
+        if base.key not in claimed:
+            yield from (base.scope or Scope()).public()
+
+
+def _ancestors(names: Names, cls: Thing) -> Iterator[Thing]:
     for base in names.bases(cls):
-        if base.key not in public:
-            yield from _labels(names, base, public)
+        yield base
+        yield from _ancestors(names, base)
 
 
 def _document(names: Names, entry: Entry) -> Document | None:
