@@ -132,7 +132,7 @@ def read_everything(path, sha256, vids, vectors):
 
 
 def flip_positions(size, vids_bytes):
-    """Every byte of the header's text, the edges of each part and block, and a sample of the rest."""
+    """Every byte of the header's text, the edges of each part and block, a sample of the rest."""
     body = size - HEADER
     edges = {HEADER, HEADER + vids_bytes, size - 1, size - 4, size - 5}
     edges |= {HEADER + at for at in range(0, body, BLOCK)}
@@ -304,7 +304,7 @@ def inode(path):
 @pytest.fixture
 def flushed(monkeypatch):
     """What is flushed and renamed, in order: ("fsync", inode, size) and ("rename", inode)."""
-    trace = []
+    trace: list[tuple[object, ...]] = []
     real_fsync, real_replace = os.fsync, os.replace
 
     def fsync(fd):

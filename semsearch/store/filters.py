@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from semsearch.errors import UsageError
+from semsearch.errors import Corrupt, UsageError
 from semsearch.types import Metadata
 
 Scalar: TypeAlias = str | int | float | bool | None
@@ -27,17 +27,27 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
 _EXPRESSION = re.compile(
     r"\s*([A-Za-z_][A-Za-z0-9_]{0,63})\s*(<=|>=|!=|=|<|>|\bin\b)\s*(.*?)\s*", re.S
 )
-_LONGEST_INDEXED = 256  # characters; longer texts are compared from the document itself
+_LONGEST_INDEXED = 256  # characters
+_NOT_INDEXED = {"text": "long", "number": "huge"}
+"""Long texts, and integers beyond SQLite's 64 bits, are compared from the document itself."""
+
 _MOST_TERMS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """``field op values``; several values (operator ``in``) match if any of them is equal."""
+    """``field op values``; several values (operator ``in``) match if any of them is equal.
+
+    Raises UsageError for an unknown operator, and for values that it cannot compare.
+    """
 
     field: str
     op: str
     values: tuple[Scalar, ...]
+
+    def __post_init__(self) -> None:
+        if problem := _problem(self):
+            raise UsageError(f"filter on {self.field!r}: {problem}")
 
 
 Filter: TypeAlias = tuple[Condition, ...]
@@ -61,12 +71,33 @@ def parse_condition(expression: str) -> Condition:
     if not rest:
         raise UsageError(f"filter {expression!r}: the value is missing")
     parts = rest.split(",") if op == "in" else [rest]
-    if len(parts) > _MOST_TERMS:
-        raise UsageError(f"filter on {name}: more than {_MOST_TERMS} values")
-    values = tuple(_scalar(part.strip()) for part in parts)
-    if op in ("<", "<=", ">", ">=") and kind_of(values[0]) not in ("number", "text"):
-        raise UsageError(f"filter {expression!r}: {op} needs a number or a text")
-    return Condition(name, op, values)
+    return Condition(name, op, tuple(_scalar(part.strip()) for part in parts))
+
+
+def _problem(condition: Condition) -> str | None:
+    op, values = condition.op, condition.values
+    kinds = {kind_of(value) for value in values}
+    if op != "in" and op not in _OPERATORS:
+        return f"the operator must be one of {' '.join(_OPERATORS)} in, not {op!r}"
+    if not values or (len(values) > 1 and op != "in"):
+        return "in takes one value or more, every other operator exactly one"
+    if len(values) > _MOST_TERMS:
+        return f"more than {_MOST_TERMS} values"
+    if None in kinds:
+        return "values are texts, finite numbers, true, false or null"
+    if op in ("<", "<=", ">", ">=") and not kinds <= {"number", "text"}:
+        return f"{op} needs a number or a text"
+    if any(not _is_utf8(text) for text in (condition.field, *values) if isinstance(text, str)):
+        return "a lone surrogate, which no document can hold"
+    return None
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _scalar(text: str) -> Scalar:
@@ -74,9 +105,7 @@ def _scalar(text: str) -> Scalar:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return text
-    if kind_of(value) is None or (isinstance(value, int) and not -(2**63) <= value < 2**63):
-        return text
-    return value  # type: ignore[no-any-return]
+    return text if kind_of(value) is None else value
 
 
 def kind_of(value: Any) -> str | None:
@@ -114,8 +143,8 @@ def field_rows(metadata: Metadata, doc_id: int) -> Iterator[tuple[str, str, Scal
     for key, value in metadata.items():
         for element in value if isinstance(value, list) else [value]:
             kind = kind_of(element)
-            if kind == "text" and len(element) > _LONGEST_INDEXED:
-                yield key, "long", "", doc_id
+            if kind in _NOT_INDEXED and _is_big(element) and not isinstance(element, float):
+                yield key, _NOT_INDEXED[kind], "", doc_id
             elif kind == "null":
                 yield key, kind, "", doc_id
             elif kind is not None:
@@ -150,25 +179,44 @@ def _lookup(connection: sqlite3.Connection, condition: Condition, limit: int) ->
     op = "=" if condition.op == "in" else condition.op
     found: set[int] = set()
     for wanted in condition.values:
+        if isinstance(wanted, int) and _is_big(wanted):
+            continue
         rows = connection.execute(
-            f"SELECT doc_id FROM field WHERE key = ? AND kind = ? AND value {op} ? LIMIT ?",
+            "SELECT DISTINCT doc_id FROM field"
+            f" WHERE key = ? AND kind = ? AND value {op} ? LIMIT ?",
             (condition.field, kind_of(wanted), "" if wanted is None else wanted, limit + 1),
         ).fetchall()
         found.update(doc_id for (doc_id,) in rows)
-        if len(rows) > limit:
+        if len(found) > limit:
             return None
-    found |= _long_texts(connection, condition)
+    found |= _compared(connection, condition)
     return found if len(found) <= limit else None
 
 
-def _long_texts(connection: sqlite3.Connection, condition: Condition) -> set[int]:
-    if not any(kind_of(wanted) == "text" for wanted in condition.values):
-        return set()
-    rows = connection.execute(
-        "SELECT doc_id FROM field WHERE key = ? AND kind = 'long'", (condition.field,)
-    )
-    documents = {doc_id for (doc_id,) in rows}
+def _compared(connection: sqlite3.Connection, condition: Condition) -> set[int]:
+    """The documents that match by values that the index does not hold."""
+    documents: set[int] = set()
+    for kind in sorted({kind for value in condition.values for kind in _unseen(condition, value)}):
+        rows = connection.execute(
+            "SELECT doc_id FROM field WHERE key = ? AND kind = ?", (condition.field, kind)
+        )
+        documents.update(doc_id for (doc_id,) in rows)
     return {doc for doc, meta in _metadata(connection, documents) if matches(meta, (condition,))}
+
+
+def _unseen(condition: Condition, wanted: Scalar) -> Iterator[str]:
+    """The kinds of rows that the index alone cannot compare with ``wanted``."""
+    kind = kind_of(wanted)
+    if kind in _NOT_INDEXED and (_is_big(wanted) or condition.op not in ("=", "in")):
+        yield _NOT_INDEXED[kind]
+    if isinstance(wanted, int) and _is_big(wanted):
+        yield "number"
+
+
+def _is_big(value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) > _LONGEST_INDEXED
+    return isinstance(value, (int, float)) and not -(2**63) <= value < 2**63
 
 
 def _metadata(
@@ -179,4 +227,7 @@ def _metadata(
         (json.dumps(sorted(documents)),),
     )
     for doc_id, meta in cursor:
-        yield doc_id, json.loads(meta)
+        try:
+            yield doc_id, json.loads(meta)
+        except ValueError as exc:
+            raise Corrupt(f"catalog.db: the metadata of document row {doc_id} is damaged") from exc
