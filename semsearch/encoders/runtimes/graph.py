@@ -1,29 +1,20 @@
-"""The converted graph of a model: made once from PyTorch, kept in the user's cache folder.
-
-A graph's folder appears under its name only when it is complete, and holds the SHA-256 of its
-files: a damaged graph is converted again.
-"""
+"""The converted graph of a model: made once from PyTorch, kept in the user's cache folder."""
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import json
-import os
-import secrets
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semsearch.encoders.digests import file_digest
+from semsearch.encoders.sealed import publish
 from semsearch.errors import ModelError, StorageError
-from semsearch.fs import cache_folder, make_folder, storage_errors, sync_file, sync_folder
+from semsearch.fs import cache_folder
 
 if TYPE_CHECKING:
     from semsearch.encoders.folder import ModelConfig
 
-_FILES = ("graph.xml", "graph.bin")
+GRAPH = "graph.xml"
 _LAYOUT = 1
 """Changes when the conversion changes: graphs of another layout are not used."""
 
@@ -57,15 +48,6 @@ def graph_folder(fingerprint: str, version: str) -> Path:
     """Where the graph of a model is kept; ``version`` is OpenVINO's."""
     release = version.split("-")[0]
     return cache_folder() / "openvino" / fingerprint / f"graph{_LAYOUT}-{release}"
-
-
-def is_whole(folder: Path) -> bool:
-    """Whether a graph is there and its files are those that were written."""
-    try:
-        noted = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        return all(file_digest(folder / name) == noted[name] for name in _FILES)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
 
 
 def convert(config: ModelConfig) -> Any:
@@ -115,24 +97,11 @@ def _chain(model: Any) -> Any:
 
 def save(graph: Any, folder: Path) -> None:
     """Write a converted graph durably under its final name. Raises StorageError."""
-    make_folder(folder.parent)
-    temporary = folder.parent / f".tmp-{os.getpid()}-{secrets.token_hex(4)}"
-    try:
-        with storage_errors(folder):
-            temporary.mkdir()
-            try:
-                import_openvino().save_model(
-                    graph, str(temporary / _FILES[0]), compress_to_fp16=False
-                )
-            except RuntimeError as exc:
-                raise StorageError(f"{folder}: cannot write: {str(exc).splitlines()[0]}") from exc
-            noted = {name: file_digest(temporary / name) for name in _FILES}
-            (temporary / "manifest.json").write_text(json.dumps(noted), encoding="utf-8")
-            for name in (*_FILES, "manifest.json"):
-                sync_file(temporary / name)
-            shutil.rmtree(folder, ignore_errors=True)
-            with contextlib.suppress(OSError):  # another process was first: its graph is the same
-                temporary.rename(folder)
-            sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+    def fill(temporary: Path) -> None:
+        try:
+            import_openvino().save_model(graph, temporary / GRAPH, compress_to_fp16=False)
+        except RuntimeError as exc:
+            raise StorageError(f"{folder}: cannot write: {str(exc).splitlines()[0]}") from exc
+
+    publish(folder, fill)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 import threading
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from semsearch.encoders.runtimes import graph
 from semsearch.encoders.runtimes.contract import OutOfMemory
+from semsearch.encoders.sealed import is_whole, publish
 from semsearch.errors import ModelError, StorageError
 
 if TYPE_CHECKING:
@@ -39,8 +42,8 @@ class OpenVinoRuntime:
         self.workers = cores()
         self._folder = graph.graph_folder(fingerprint, openvino.__version__)
         self._core = openvino.Core()
-        self._model: Any = self._folder / "graph.xml"
-        if not graph.is_whole(self._folder):
+        self._model: Any = self._folder / graph.GRAPH
+        if not is_whole(self._folder):
             self._convert(config)
         self._lock = threading.Lock()
         self._compiled: dict[bool, Any] = {}
@@ -62,9 +65,33 @@ class OpenVinoRuntime:
             settings |= {"INFERENCE_NUM_THREADS": str(self.workers)}
         else:
             settings |= {"PERFORMANCE_HINT": "LATENCY"}
-        if isinstance(self._model, Path):
-            # The compiled form is kept without the weights, which stay in the graph's own file.
-            settings |= {"CACHE_DIR": str(self._folder / "compiled"), "CACHE_MODE": "OPTIMIZE_SIZE"}
+        if not isinstance(self._model, Path):
+            return self._load(settings)
+        # The compiled form is kept without the weights, which stay in the graph's own file.
+        settings |= {"CACHE_MODE": "OPTIMIZE_SIZE"}
+        folder = self._compiled_folder(settings)
+        if is_whole(folder):
+            return self._load({**settings, "CACHE_DIR": str(folder)})
+        made: list[Any] = []
+        try:
+            publish(
+                folder, lambda new: made.append(self._load({**settings, "CACHE_DIR": str(new)}))
+            )
+        except StorageError as exc:
+            log.warning("the compiled model is not kept: %s", exc)
+        return made[0] if made else self._load(settings)
+
+    def _compiled_folder(self, settings: dict[str, str]) -> Path:
+        """One folder for each processor and setting.
+
+        OpenVINO's own cache does not tell precisions apart: a form compiled for float32 and loaded
+        for bf16 computes garbage. Nor does it write so that another process sees whole files only.
+        """
+        what = json.dumps([settings, processor()], sort_keys=True)
+        name = hashlib.sha256(what.encode()).hexdigest()[:16]
+        return self._folder.with_name(f"{self._folder.name}-{name}")
+
+    def _load(self, settings: dict[str, str]) -> Any:
         try:
             return self._core.compile_model(self._model, "CPU", settings)
         except RuntimeError as exc:
@@ -103,13 +130,18 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def processor() -> str:
+    """What this processor can do, in one text; empty where the system does not say."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
+    return next((line for line in text.splitlines() if line.startswith("flags")), "")
+
+
 def has_bf16() -> bool:
     """Whether this processor multiplies bf16 matrices natively (AVX512-BF16 or AMX)."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(processor().split())
 
 
 def _first(exc: Exception) -> str:
