@@ -5,8 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from semsearch.evaluation.rows import Report, ResultRow
-from semsearch.evaluation.table import TABLE_MEASURES, note_lines, table_lines
+from semsearch.evaluation.report import (
+    TABLE_MEASURES,
+    Report,
+    ResultRow,
+    note_lines,
+    table_lines,
+)
 
 
 def metrics_of(*values):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from semsearch.cli.evaluate import print_report
 from semsearch.cli.output import count, json_option, print_json, progress_bar
 from semsearch.cli.query import print_hits
 
@@ -57,7 +58,8 @@ def demo(folder: str, model: str | None, as_json: bool) -> None:
             click.echo(f"$ semsearch query '{question}' -i {folder} -k 3")
             print_hits(index.search(question, k=3))
             click.echo()
-        click.echo(f"{_measure(index)}\n")
+        print_report(_measure(index))
+        click.echo()
         click.echo(f"Ask it yourself:  semsearch query 'your question' -i {folder}")
         click.echo("Your own corpus:  semsearch index corpus.jsonl && semsearch query '...'")
 

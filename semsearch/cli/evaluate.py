@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from semsearch.cli.output import json_option, mode_option, note, print_json, progress_bar
+from semsearch.cli.output import bold, json_option, mode_option, note, print_json, progress_bar
 
 if TYPE_CHECKING:
     from semsearch.corpus import BeirDataset
+    from semsearch.evaluation import Report
     from semsearch.search.facade import Index
 
 
@@ -59,8 +60,8 @@ def evaluate(dataset: str | None, folder: str | None, as_json: bool, **options: 
     if dataset is None:
         raise click.UsageError("Missing argument 'DATASET'.")
     from semsearch.corpus import BeirDataset
-    from semsearch.evaluation.evaluate import DEPTH, choose_pipelines, make_run
-    from semsearch.evaluation.evaluate import evaluate as measure
+    from semsearch.evaluation.measure import DEPTH, choose_pipelines, make_run
+    from semsearch.evaluation.measure import evaluate as measure
 
     labelled = BeirDataset.open(dataset, options["split"], options["queries"], options["qrels"])
     if labelled.missing_queries:
@@ -79,7 +80,15 @@ def evaluate(dataset: str | None, folder: str | None, as_json: bool, **options: 
     if as_json:
         print_json(report.to_json())
     else:
-        click.echo(str(report))
+        print_report(report)
+
+
+def print_report(report: Report) -> None:
+    """The table with the best of each column in bold, then its notes."""
+    from semsearch.evaluation.report import note_lines, table_lines
+
+    for line in [*table_lines(report, mark=bold), *note_lines(report)]:
+        click.echo(line)
 
 
 def _dims(text: str | None) -> list[int] | None:

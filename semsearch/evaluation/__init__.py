@@ -6,13 +6,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from semsearch.evaluation.evaluate import evaluate
-    from semsearch.evaluation.rows import Report, ResultRow
+    from semsearch.evaluation.measure import evaluate
+    from semsearch.evaluation.report import Report, ResultRow
 
 _HOMES = {
-    "evaluate": "semsearch.evaluation.evaluate",
-    "Report": "semsearch.evaluation.rows",
-    "ResultRow": "semsearch.evaluation.rows",
+    "evaluate": "semsearch.evaluation.measure",
+    "Report": "semsearch.evaluation.report",
+    "ResultRow": "semsearch.evaluation.report",
 }
 
 __all__ = ["Report", "ResultRow", "evaluate"]

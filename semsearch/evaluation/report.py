@@ -1,11 +1,10 @@
-"""A report as aligned lines of text, for people. The only place where numbers are rounded."""
+"""What an evaluation found: a row for each pipeline, as JSON and as a table for people."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
-
-from semsearch.evaluation.rows import Report, ResultRow
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 TABLE_MEASURES = ("accuracy@1", "accuracy@10", "mrr@10", "ndcg@10", "map@100", "recall@100")
 """The columns of measures; the one in ``_INTERVAL_OF`` carries its interval."""
@@ -13,6 +12,79 @@ TABLE_MEASURES = ("accuracy@1", "accuracy@10", "mrr@10", "ndcg@10", "map@100", "
 _INTERVAL_OF = "ndcg@10"
 _GAP = "  "
 _NOTHING = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRow:
+    """One pipeline (mode x dims x rerank) measured over all queries.
+
+    ``dims`` is None where no vectors take part. ``metrics`` maps measures such as ``ndcg@10`` to
+    means, not rounded; ``intervals`` maps them to the low and high bound of their 95 % bootstrap
+    interval. ``ann_recall`` is the index's measured recall against exact search, None where it was
+    not measured. ``without_results`` counts queries that got nothing and score 0.
+    """
+
+    mode: str
+    dims: int | None
+    rerank: str
+    k: int
+    metrics: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    ann_recall: float | None = None
+    index_kind: str | None = None
+    without_results: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as plain JSON values."""
+        return {
+            "mode": self.mode,
+            "dims": self.dims,
+            "rerank": self.rerank,
+            "k": self.k,
+            "ann_recall": None if self.ann_recall is None else float(self.ann_recall),
+            "index_kind": self.index_kind,
+            "metrics": {name: float(value) for name, value in self.metrics.items()},
+            "intervals": {name: list(map(float, pair)) for name, pair in self.intervals.items()},
+            "without_results": self.without_results,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All rows of one evaluation, in the order they were asked for.
+
+    ``queries`` counts those in the means; ``skipped`` those left out because nothing is relevant to
+    them; ``missing_documents`` the judged documents that the index lacks. ``version`` is that of
+    semsearch, ``split`` the qrels' name (``test``), None for files named one by one.
+    """
+
+    queries: int
+    skipped: int
+    split: str | None
+    version: str
+    results: tuple[ResultRow, ...]
+    missing_documents: int = 0
+
+    @property
+    def without_results(self) -> int:
+        """Queries that got no results, in the row that has most of them."""
+        return max((row.without_results for row in self.results), default=0)
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``evaluate --json`` prints."""
+        return {
+            "queries": self.queries,
+            "skipped": self.skipped,
+            "split": self.split,
+            "version": self.version,
+            "missing_documents": self.missing_documents,
+            "without_results": self.without_results,
+            "results": [row.to_json() for row in self.results],
+        }
+
+    def __str__(self) -> str:
+        """The table and its notes, without markings."""
+        return "\n".join([*table_lines(self), *note_lines(self)])
 
 
 class _Cell(NamedTuple):
@@ -27,14 +99,14 @@ def table_lines(
     digits: int = 3,
     mark: Callable[[str], str] | None = None,
 ) -> list[str]:
-    """Lay the rows out in columns: a line of headings, then one line per row of the report.
+    """Lay the rows out in columns: a line of headings, then one line per distinct row.
 
     ``mark`` is given each value that is best in its column, so that a terminal can show it in
     bold; it must not change the visible width. Values that are printed alike are best together. A
     column whose values are all alike, and a report of a single row, have no best. The columns
     ``rerank`` and ``ann recall`` appear only where they say something.
     """
-    rows = report.results
+    rows = distinct(report.results)
     columns = [
         _words("mode", [row.mode for row in rows]),
         _words("dims", [_NOTHING if row.dims is None else str(row.dims) for row in rows]),
@@ -42,10 +114,22 @@ def table_lines(
     if any(row.rerank != "none" for row in rows):
         columns.insert(1, _words("rerank", [row.rerank for row in rows]))
     columns += [_values(measure, rows, digits) for measure in measures]
-    if any(row.ann_recall is not None for row in rows):
+    if any(row.ann_recall not in (None, 1.0) for row in rows):
         recalls = [_number(row.ann_recall, digits) for row in rows]
         columns.append(_words("ann recall", recalls))
     return _align(columns, mark)
+
+
+def distinct(rows: Sequence[ResultRow]) -> list[ResultRow]:
+    """Without rows that repeat an earlier one: the default pipeline is one of the modes, too."""
+    kept: list[ResultRow] = []
+    for row in rows:
+        if not any(
+            (row.mode, row.dims, row.rerank, row.metrics) == (k.mode, k.dims, k.rerank, k.metrics)
+            for k in kept
+        ):
+            kept.append(row)
+    return kept
 
 
 def note_lines(report: Report) -> list[str]:

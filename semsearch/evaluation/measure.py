@@ -12,7 +12,7 @@ import numpy as np
 from semsearch import __version__
 from semsearch.corpus import BeirDataset
 from semsearch.errors import InputError
-from semsearch.evaluation.rows import Report, ResultRow
+from semsearch.evaluation.report import Report, ResultRow
 from semsearch.metrics import Evaluation, evaluate_run
 from semsearch.search.facade import Index
 from semsearch.search.searcher import MODES, Mode, Options, Ranked, Searcher
