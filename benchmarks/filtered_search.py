@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,7 @@ _SENTENCES = 4_000
 _WARM = 5
 
 # Name -> the filter of query number q.
-FILTERS = {
+FILTERS: dict[str, Callable[[int], list[str]]] = {
     "none": lambda q: [],
     "1 %, always the same": lambda q: ["bucket=7"],
     "1 %, another each time": lambda q: [f"bucket={q % BUCKETS}"],

@@ -1,0 +1,72 @@
+"""``python -m benchmarks [NAME ...] [--full]``: measure, print tables, keep the results as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from importlib import import_module
+from pathlib import Path
+
+from benchmarks import machine, readme, results
+from benchmarks.setting import Setting
+
+NAMES = ("quality", "startup", "indexing", "memory", "filtered_search")
+
+
+def main() -> int:
+    """Run what was asked for; 1 if a benchmark failed, whatever the goals."""
+    arguments = _parse()
+    failed = []
+    with ExitStack() as stack:
+        work = arguments.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        work.mkdir(parents=True, exist_ok=True)
+        setting = Setting(arguments.full, work)
+        only_readme = arguments.write_readme and not arguments.names
+        for name in () if only_readme else arguments.names or NAMES:
+            try:
+                _measure(name, setting)
+            except Exception as exc:  # the others still count
+                print(f"{name} failed: {type(exc).__name__}: {exc}", file=sys.stderr)
+                failed.append(name)
+    if arguments.write_readme:
+        for name in readme.write():
+            print(f"no result of {name} yet", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(NAMES)}")
+    parser.add_argument("--full", action="store_true", help="the sizes of the published figures")
+    parser.add_argument("--work", type=Path, help="keep indexes here  [default: a temporary one]")
+    parser.add_argument(
+        "--write-readme", action="store_true", help="write the newest results into README.md"
+    )
+    arguments = parser.parse_args()
+    for name in arguments.names:
+        if name not in NAMES:
+            parser.error(f"no benchmark {name!r}: choose from {', '.join(NAMES)}")
+    return arguments
+
+
+def _measure(name: str, setting: Setting) -> None:
+    size = "full" if setting.full else "small"
+    print(f"{name} ({size})", file=sys.stderr, flush=True)
+    facts = machine.facts()
+    began = time.perf_counter()
+    result = import_module(f"benchmarks.{name}").run(setting)
+    facts["machine"]["load_average_after"] = [round(load, 2) for load in os.getloadavg()]
+    facts["seconds"] = round(time.perf_counter() - began, 1)
+    path = results.write(name, result, facts, size)
+    print(f"\n## {result.title}\n")
+    for part in (results.table(result.rows), results.goal_lines(result.goals), result.notes):
+        print("\n".join([*part, ""]))
+    print(f"{path.name} written after {facts['seconds']:.0f} s", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

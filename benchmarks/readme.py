@@ -1,0 +1,52 @@
+"""Writing the newest results into README.md, between its markers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results import Goal, goal_lines, newest, table
+
+README = Path(__file__).with_name("README.md")
+_PART = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end -->)", re.S)
+
+
+def write() -> list[str]:
+    """Fill every marked part; returns the names of the benchmarks that have no result yet."""
+    missing: list[str] = []
+
+    def part(match: re.Match[str]) -> str:
+        record = newest(match[2])
+        if record is None:
+            missing.append(match[2])
+            return f"{match[1]}\nNot measured yet.\n\n{match[3]}"
+        return match[1] + "\n" + "\n".join(_lines(record)) + "\n\n" + match[3]
+
+    text = README.read_text(encoding="utf-8")
+    README.write_text(_PART.sub(part, text), encoding="utf-8")
+    return missing
+
+
+def _lines(record: dict[str, Any]) -> list[str]:
+    machine = record["machine"]
+    loads = [machine["load_average_before"][0], machine["load_average_after"][0]]
+    where = (
+        f"{record['title']}: {record['date'][:10]}, commit {record['commit'][:12]}, sizes"
+        f" {record['size']}; {machine['cpu']}, {machine['cores']} cores,"
+        f" {machine['memory_gib']:.0f} GiB{_bf16(machine['flags'])}; load average before and"
+        f" after {loads[0]} and {loads[1]}. Python {record['versions']['python']}, torch"
+        f" {record['versions'].get('torch', '-')}, openvino"
+        f" {record['versions'].get('openvino', '-')}."
+    )
+    goals = goal_lines([Goal(**goal) for goal in record["goals"]])
+    parts = [[where], table(record["rows"]), goals, record["notes"]]
+    lines: list[str] = []
+    for some in parts:
+        lines += ["", *some] if lines and some else some
+    return lines
+
+
+def _bf16(flags: list[str]) -> str:
+    found = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in flags]
+    return f", with {' and '.join(found)}" if found else ""
