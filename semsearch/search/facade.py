@@ -10,6 +10,7 @@ from semsearch.collection.layout import Layout
 from semsearch.collection.reader import Reader
 from semsearch.collection.snapshot import Snapshot
 from semsearch.collection.writer import open_for_writing
+from semsearch.corpus.fields import Fields
 from semsearch.errors import NotFound
 from semsearch.indexing import OnDuplicate, Source, Summary, run_indexing
 from semsearch.search.searcher import Mode, Options, Searcher
@@ -64,7 +65,9 @@ class Index:
         if self._encoder is None:
             from semsearch.encoders import open_encoder
 
-            name = self._model or (recorded.name if recorded else DEFAULT_MODEL)
+            name = str(self._model or (recorded.name if recorded else DEFAULT_MODEL))
+            if Path(name).is_dir():  # found again from wherever the index is used
+                name = str(Path(name).resolve())
             self._encoder = open_encoder(name, local_only=recorded is not None)
         return self._encoder
 
@@ -75,8 +78,12 @@ class Index:
         source: str = "python",
         on_duplicate: OnDuplicate = "error",
     ) -> Summary:
-        """Add or update documents; unchanged ones are not encoded again. Nothing is deleted."""
-        corpus = Source(source, documents, prunable=False)
+        """Add or update documents; unchanged ones are not encoded again. Nothing is deleted.
+
+        They are checked and mended as those of files are (``read_corpus``). Raises InputError
+        naming a bad one by its number; windows of documents before it stay committed.
+        """
+        corpus = Source(source, _checked(documents, source), prunable=False)
         with open_for_writing(Layout(self.folder)) as writer:
             encoder = self.encoder_for(writer.snapshot)
             return run_indexing(writer, encoder, [corpus], on_duplicate=on_duplicate)
@@ -126,6 +133,13 @@ class Index:
                 f"{self.folder}: no index there: make one with"
                 f" `semsearch index CORPUS -i {self.folder}`"
             )
+
+
+def _checked(documents: Iterable[Document], source: str) -> Iterator[Document]:
+    fields = Fields("id", "text")
+    for number, d in enumerate(documents, start=1):
+        record = {"id": d.id, "text": d.text, "title": d.title, "metadata": dict(d.metadata)}
+        yield fields.document(record, source, number)
 
 
 def open(folder: str | Path = ".semsearch", model: str | Path | None = None) -> Index:  # noqa: A001
