@@ -95,10 +95,15 @@ def test_the_order_of_the_words_changes_nothing(make):
     assert (found.scores == expected.scores).all()
 
 
-@pytest.mark.parametrize("most", [bm25.MAX_TERM_SET, 0], ids=["by query", "by fetching"])
+@pytest.mark.parametrize(
+    ("most", "worth"),
+    [(10**6, 2.0), (0, 0.0), (10**6, 0.0)],
+    ids=["by query", "by fetching", "by fetching first"],
+)
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.98, 1.0])
-def test_filters_keep_exactly_what_is_permitted(make, monkeypatch, share, most):
+def test_filters_keep_exactly_what_is_permitted(make, monkeypatch, share, most, worth):
     monkeypatch.setattr(bm25, "MAX_TERM_SET", most)
+    monkeypatch.setattr(bm25, "WORTH_FETCHING", worth)
     vids, texts = corpus(300)
     index, oracle = make(vids, texts), Oracle(vids, texts)
     rng = np.random.default_rng(1)

@@ -23,7 +23,10 @@ MAX_TERMS = 1024
 """Different words of one query; later ones are left out."""
 
 MAX_TERM_SET = 50_000
-"""Vids that a search is limited to by a query; above, hits are fetched and filtered."""
+"""Vids that a query can be limited to; with more, hits are fetched and filtered."""
+
+WORTH_FETCHING = 0.01
+"""The share of allowed passages from which fetching is tried before limiting the query."""
 
 
 class Bm25:
@@ -51,11 +54,10 @@ class Bm25:
         scope = _Scope(self._size, allowed, excluded)
         if k == 0 or scope.size == 0:
             return result
-        limit = scope.as_query(self._schema)
         for row, text in enumerate(texts):
             query = self._query(text)
             if query is not None:
-                vids, scores = self._best(_both(query, limit), k, scope)
+                vids, scores = self._best(query, k, scope)
                 result.ids[row, : len(vids)] = vids
                 result.scores[row, : len(vids)] = scores
         return result
@@ -73,7 +75,11 @@ class Bm25:
         return Query.boolean_query(terms) if terms else None
 
     def _best(self, query: Query, k: int, scope: _Scope) -> tuple[Ints, Floats]:
-        limit = scope.first_guess(k)
+        narrow = scope.is_small and scope.share < WORTH_FETCHING
+        spare = k + max(k // 4, 16)  # for ties and dead passages
+        limit = spare if narrow else int(spare / max(scope.share, 0.001))
+        if narrow:
+            query = scope.narrowed(query, self._schema)
         while True:
             limit = min(limit, self._size)
             vids, scores = self._fetch(query, limit)
@@ -85,7 +91,11 @@ class Bm25:
             if exhausted or (len(scores) >= k and lowest < scores[k - 1]):
                 order = np.lexsort((vids, -scores))[:k]
                 return vids[order], scores[order]
-            limit *= 4
+            if scope.is_small and not narrow:
+                narrow, limit = True, spare
+                query = scope.narrowed(query, self._schema)
+            else:
+                limit *= 4
 
     def _fetch(self, query: Query, limit: int) -> tuple[Ints, Floats]:
         hits = self._searcher.search(query, limit, count=False).hits
@@ -94,50 +104,34 @@ class Bm25:
         return np.array(vids, dtype=np.int64), scores
 
 
-def _both(query: Query, limit: Query | None) -> Query:
-    from tantivy import Occur, Query
-
-    if limit is None:
-        return query
-    return Query.boolean_query([(Occur.Must, query), (Occur.Must, limit)])
-
-
 class _Scope:
     """Which vids may be returned: ``allowed`` (None: all) without ``excluded``."""
 
     def __init__(self, size: int, allowed: Ints | None, excluded: Ints | None) -> None:
         self._excluded = _ascending(excluded)
         self._allowed = None if allowed is None else _ascending(allowed)
-        if self._allowed is not None and len(self._excluded):
-            self._allowed = self._allowed[~_contains(self._excluded, self._allowed)]
-        if self._allowed is not None:
-            self.size = min(len(self._allowed), size)
-            self._share = self.size / max(size, 1)
-        else:
+        if self._allowed is None:
             self.size = size
-            self._share = 1 - len(self._excluded) / max(size, 1)
+            self.share = 1 - len(self._excluded) / max(size, 1)
+            self.is_small = False
+        else:
+            if len(self._excluded):
+                self._allowed = self._allowed[~_contains(self._excluded, self._allowed)]
+            self.size = min(len(self._allowed), size)
+            self.share = self.size / max(size, 1)
+            self.is_small = len(self._allowed) <= MAX_TERM_SET
+        self._members: Query | None = None
 
-    @property
-    def _by_query(self) -> bool:
-        return self._allowed is not None and len(self._allowed) <= MAX_TERM_SET
+    def narrowed(self, query: Query, schema: Schema) -> Query:
+        """``query`` over the allowed vids only, with unchanged scores; where ``is_small``."""
+        from tantivy import Occur, Query
 
-    def as_query(self, schema: Schema) -> Query | None:
-        """Matches the allowed vids and adds nothing to the score; None where there are too many."""
-        from tantivy import Query
-
-        if self._allowed is None or not self._by_query:
-            return None
-        members = Query.term_set_query(schema, VID, self._allowed.tolist())
-        return Query.const_score_query(members, 0.0)
-
-    def first_guess(self, k: int) -> int:
-        """How many hits to fetch for ``k``, with some to spare for ties and dead passages."""
-        share = 1.0 if self._by_query else max(self._share, 0.01)
-        return int((k + max(k // 4, 16)) / share)
+        if self._members is None:
+            vids = [] if self._allowed is None else self._allowed.tolist()
+            self._members = Query.const_score_query(Query.term_set_query(schema, VID, vids), 0.0)
+        return Query.boolean_query([(Occur.Must, query), (Occur.Must, self._members)])
 
     def keeps(self, vids: Ints) -> Bools:
-        if self._by_query:
-            return np.ones(len(vids), dtype=np.bool_)
         if self._allowed is not None:
             return _contains(self._allowed, vids)
         return ~_contains(self._excluded, vids)
