@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,11 @@ from semsearch.index.exact import ExactIndex
 from semsearch.index.faiss_index import EXACT_ROWS, FaissIndex, IndexParams
 from semsearch.index.library import Quantised, version
 from semsearch.index.recall import Sample, recall, sample_ordinals
-from semsearch.vectors import cut, widen
+from semsearch.index.scoring import inverse_norms
+from semsearch.vectors import widen
+
+if TYPE_CHECKING:
+    from semsearch.types import Floats
 
 TARGET_RECALL = 0.99
 """What a built index must find of the ten nearest, where its settings can reach it."""
@@ -101,10 +106,15 @@ def _fill(rows: Rows, kind: str, width: int) -> Quantised:
     training = np.empty((len(ordinals), width), dtype=np.float32)
     for start in range(0, len(ordinals), _BLOCK):
         some = ordinals[start : start + _BLOCK]
-        training[start : start + _BLOCK] = cut(rows.take(some), width)
+        training[start : start + _BLOCK] = _unit_prefix(rows.take(some), width)
     quantised.train(training)
     del training
     for start in range(0, len(rows), _BLOCK):
         block = rows.block(start, min(start + _BLOCK, len(rows)))
-        quantised.add(cut(widen(block[:, :width]), width))
+        quantised.add(_unit_prefix(widen(block[:, :width]), width))
     return quantised
+
+
+def _unit_prefix(rows: Floats, width: int) -> Floats:
+    """The first ``width`` columns as unit rows, roughly: only the order of proposals needs them."""
+    return np.ascontiguousarray(rows[:, :width] * inverse_norms(rows, width)[:, None])
