@@ -15,7 +15,7 @@ import numpy as np
 from semsearch.collection.layout import ROTATION_SAMPLE
 from semsearch.collection.maintain import fit_rotation_if_due, merge_segments
 from semsearch.collection.writer import Change, NewPassage, Writer
-from semsearch.errors import InputError
+from semsearch.errors import InputError, ModelError
 from semsearch.indexing.source import SeenIds, Source, windows
 from semsearch.indexing.summary import OnDuplicate, Summary
 from semsearch.store import documents
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from semsearch.encoders import Encoder
+    from semsearch.types import Floats
 
 
 class Indexer:
@@ -57,25 +58,28 @@ class Indexer:
         Raises InputError for a malformed or duplicate document; windows before it stay committed,
         and running again resumes there.
         """
-        for source in sources:
-            for window in windows(source.documents):
-                self._reported = 0
-                self._commit(source.uri, window)
-                self._progress(len(window) - self._reported)
-            self._finish(source)
+        with self._seen:
+            for source in sources:
+                for window in windows(source.documents):
+                    self._reported = 0
+                    self._commit(source.uri, window)
+                    self._progress(len(window) - self._reported)
+                self._finish(source)
         return self.summary
 
     def _commit(self, uri: str, window: Sequence[Document]) -> None:
-        wanted = self._without_duplicates([replace(d, source=uri) for d in window])
+        wanted, again = self._without_duplicates([replace(d, source=uri) for d in window])
         wanted = self._without_empty(wanted)
         stored = documents.live_by_id(self._writer.connection, [d.id for d in wanted])
-        changed = [d for d in wanted if self._is_changed(d, stored.get(d.id))]
+        changed = [d for d in wanted if self._is_changed(d, stored.get(d.id), d.id in again)]
         if changed:
             reorganise(self._writer)
             self._writer.commit(self._encode(changed))
 
-    def _without_duplicates(self, window: Sequence[Document]) -> list[Document]:
+    def _without_duplicates(self, window: Sequence[Document]) -> tuple[list[Document], set[str]]:
+        """The documents to keep, and those ids among them that an earlier window had."""
         kept: dict[str, Document] = {}
+        again: set[str] = set()
         for document in window:
             first = self._seen.add(document)
             if first is None:
@@ -90,9 +94,10 @@ class Indexer:
             else:
                 self.summary.duplicates += 1
                 if self._on_duplicate == "replace":
-                    kept.pop(document.id, None)
+                    if kept.pop(document.id, None) is None:
+                        again.add(document.id)
                     kept[document.id] = document
-        return list(kept.values())
+        return list(kept.values()), again
 
     def _without_empty(self, window: Sequence[Document]) -> list[Document]:
         empty = [document for document in window if not document.content]
@@ -100,18 +105,20 @@ class Indexer:
         self.summary.empty_ids.extend(d.id for d in empty[: 5 - len(self.summary.empty_ids)])
         return [document for document in window if document.content]
 
-    def _is_changed(self, document: Document, stored: documents.StoredDocument | None) -> bool:
+    def _is_changed(
+        self, document: Document, stored: documents.StoredDocument | None, counted: bool
+    ) -> bool:
+        """Whether to store it; ``counted`` if this run counted a document of this id before."""
         if stored is None:
-            self.summary.new += 1
+            self.summary.new += not counted
             return True
-        if documents.content_hash(document) != stored.content_hash:
-            self.summary.updated += 1
-            return True
-        self.summary.unchanged += 1
-        if stored.source != document.source:
-            self.summary.moved += 1
-            return True
-        return False
+        other_source = stored.source != document.source
+        other_content = documents.content_hash(document) != stored.content_hash
+        if not counted:
+            self.summary.moved += other_source
+            self.summary.updated += other_content
+            self.summary.unchanged += not other_content
+        return other_content or other_source
 
     def _encode(self, changed: Sequence[Document]) -> list[Change]:
         """Vectors for new texts by the encoder; for texts already stored, from the index."""
@@ -142,6 +149,7 @@ class Indexer:
         if not texts:
             return {}
         encoded = self._encoder.encode_documents(list(texts.values()), self._report)
+        _check_directions(encoded.vectors, list(texts.values()), self._encoder.name)
         stored: NDArray[np.float16] = self._writer.stored(encoded.vectors)
         self.summary.encoded += len(texts)
         self.summary.tokens += int(encoded.tokens.sum())
@@ -169,6 +177,16 @@ class Indexer:
         else:
             self.summary.missing += len(gone)
         self._writer.record_source(source.uri)
+
+
+def _check_directions(vectors: Floats, texts: Sequence[str], model: str) -> None:
+    lengths = np.einsum("ij,ij->i", vectors, vectors)
+    bad = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
+    if len(bad):
+        raise ModelError(
+            f"{model}: gives a vector without a direction (NaN, infinite or zero) for the text"
+            f" {texts[bad[0]][:60]!r}: nothing of its window was stored"
+        )
 
 
 def reorganise(writer: Writer) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from semsearch.errors import StorageError
 from semsearch.types import Document
 
 WINDOW_DOCUMENTS = 2_048
@@ -27,7 +29,7 @@ def windows(source: Iterable[Document]) -> Iterator[list[Document]]:
     characters = 0
     for document in source:
         window.append(document)
-        characters += len(document.text)
+        characters += len(document.title) + len(document.text)
         if len(window) >= WINDOW_DOCUMENTS or characters >= WINDOW_CHARACTERS:
             yield window
             window, characters = [], 0
@@ -43,14 +45,28 @@ class SeenIds:
         self._db.execute("PRAGMA journal_mode = OFF")
         self._db.execute("CREATE TABLE seen (id TEXT PRIMARY KEY, place TEXT) WITHOUT ROWID")
 
+    def __enter__(self) -> SeenIds:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+
     def add(self, document: Document) -> str | None:
-        """Remember an id; the place where it was seen first if this is not the first time."""
+        """Remember an id; the place where it was seen first if this is not the first time.
+
+        Raises StorageError when there is no room for temporary files.
+        """
         place = f"{document.source}:{document.line}" if document.line else document.source
         try:
             self._db.execute("INSERT INTO seen VALUES (?, ?)", (document.id, place))
         except sqlite3.IntegrityError:
             row = self._db.execute("SELECT place FROM seen WHERE id = ?", (document.id,)).fetchone()
             return str(row[0])
+        except sqlite3.OperationalError as exc:
+            raise StorageError(
+                f"{tempfile.gettempdir()}: cannot write a temporary file ({exc}): free some space,"
+                " or name another folder with TMPDIR"
+            ) from exc
         return None
 
     def absent(self, connection: sqlite3.Connection, uri: str) -> list[str]:

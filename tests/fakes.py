@@ -1,0 +1,181 @@
+"""An encoder that needs no model, and indexes made with it: small, fast, the same on any machine.
+
+A text's vector is the sum of its words' vectors, and a word's depends on its letters alone, so
+every score can be computed again in a test.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from semsearch.collection.layout import Layout
+from semsearch.collection.reader import Reader
+from semsearch.collection.writer import open_for_writing
+from semsearch.encoders import Encoded
+from semsearch.indexing import Source, Summary, run_indexing
+from semsearch.search.facade import Index
+from semsearch.search.searcher import Searcher
+from semsearch.types import Document
+
+if TYPE_CHECKING:
+    from semsearch.types import Floats
+
+_BATCH = 16
+WORDS = [a + b + c for a in "bcdfghklmn" for b in "aio" for c in "lr"]
+
+
+class FakeEncoder:
+    """Hashed words, with what indexing and searching use of ``semsearch.encoders.Encoder``.
+
+    ``documents`` and ``queries`` list every text that was encoded, in order. ``before_batch`` is
+    called before each batch of documents with its number in this encoder's life.
+    """
+
+    runtime = "fake"
+    precision = "float32"
+
+    def __init__(
+        self,
+        dim: int = 32,
+        name: str = "fake",
+        *,
+        matryoshka_dims: tuple[int, ...] = (),
+        max_length: int = 64,
+        before_batch: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self.name = name
+        self.dim = dim
+        self.max_length = max_length
+        self.matryoshka_dims = matryoshka_dims
+        self.prompts: dict[str, str] = {}
+        identity = f"{name} {dim} {matryoshka_dims} {max_length}"
+        self.fingerprint = hashlib.sha256(identity.encode()).hexdigest()
+        self.before_batch = before_batch
+        self.documents: list[str] = []
+        self.queries: list[str] = []
+        self.calls = 0
+        self._batches = 0
+        self._known: dict[str, np.ndarray] = {}
+
+    def encode_documents(
+        self, texts: Sequence[str], progress: Callable[[int], None] | None = None
+    ) -> Encoded:
+        self.calls += 1
+        parts = [self._encode([])]
+        for start in range(0, len(texts), _BATCH):
+            self._batches += 1
+            self.before_batch(self._batches)
+            batch = texts[start : start + _BATCH]
+            self.documents += batch
+            parts.append(self._encode(batch))
+            if progress is not None:
+                progress(len(batch))
+        return Encoded(
+            np.concatenate([part.vectors for part in parts]),
+            np.concatenate([part.tokens for part in parts]),
+            np.concatenate([part.truncated for part in parts]),
+            np.concatenate([part.unknown for part in parts]),
+        )
+
+    def encode_queries(self, texts: Sequence[str]) -> Encoded:
+        self.calls += 1
+        self.queries += texts
+        return self._encode(texts)
+
+    def vector(self, text: str) -> "Floats":
+        """The unit vector of one text, float32 (dim,)."""
+        words = _words(text)[: self.max_length - 2]
+        total = np.sum([self._word(word) for word in words], axis=0)
+        return (total / np.linalg.norm(total)).astype(np.float32)
+
+    def _encode(self, texts: Sequence[str]) -> Encoded:
+        vectors = np.array([self.vector(text) for text in texts], np.float32)
+        lengths = np.array([len(_words(text)) + 2 for text in texts], np.int64)
+        unknown = [sum(not word.isascii() for word in _words(text)) for text in texts]
+        return Encoded(
+            vectors.reshape(len(texts), self.dim),
+            lengths,
+            lengths > self.max_length,
+            np.array(unknown, np.int64),
+        )
+
+    def _word(self, word: str) -> np.ndarray:
+        if word not in self._known:
+            digest = hashlib.sha256(word.encode("utf-8", "surrogatepass")).digest()
+            raw = np.random.default_rng(int.from_bytes(digest[:8], "little"))
+            # Most of the energy stands in the last columns, so that a rotation has work to do.
+            spread = raw.standard_normal(self.dim) * np.linspace(0.2, 1.0, self.dim)
+            self._known[word] = spread
+        return self._known[word]
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower()) or [text]
+
+
+def make_documents(count: int, seed: int = 0, words: int = 8) -> list[Document]:
+    """Documents of random words with metadata: a number, a text, a list, a flag; some lack some."""
+    random = np.random.default_rng(seed)
+    made = []
+    for n in range(count):
+        text = " ".join(random.choice(WORDS, words))
+        metadata: dict[str, Any] = {"n": n, "year": int(random.integers(2000, 2020))}
+        if n % 3:
+            metadata["lang"] = str(random.choice(["en", "de", "si"]))
+        if n % 4 == 0:
+            metadata["tags"] = [str(tag) for tag in random.choice(["a", "b", "c"], 2)]
+        if n % 5 == 0:
+            metadata["draft"] = bool(n % 2)
+        made.append(Document(f"d{n:04}", text, f"title {n}", metadata, "made", n + 1))
+    return made
+
+
+def index_into(
+    folder: Path,
+    encoder: Any,
+    documents: Iterable[Document],
+    uri: str = "corpus.jsonl",
+    *,
+    prunable: bool = True,
+    **options: Any,
+) -> Summary:
+    """One indexing run over one source."""
+    with open_for_writing(Layout(folder)) as writer:
+        return run_indexing(writer, encoder, [Source(uri, documents, prunable)], **options)
+
+
+def searching(folder: Path, encoder: Any) -> Searcher:
+    """A searcher that uses this encoder whatever the index says."""
+    return Searcher(Reader(folder), lambda _: encoder)
+
+
+def opened(folder: Path, encoder: Any) -> Index:
+    """The Python interface with this encoder."""
+    index = Index(folder, None)
+    index._encoder = encoder
+    return index
+
+
+def dump(folder: Path) -> list[tuple[Any, ...]]:
+    """Everything that searching depends on, in the order of the vids: documents and vectors."""
+    with Reader(folder) as reader:
+        snapshot = reader.snapshot()
+        vids = snapshot.rows.ids
+        if snapshot.alive is not None:
+            vids = vids[snapshot.alive]
+        owners = reader.documents_of(vids.tolist())
+        vectors = snapshot.rows.take(snapshot.ordinals(vids))
+        return [
+            (vid, row.ext_id, row.source, row.title, row.body, row.meta, vector.tobytes())
+            for (vid, row), vector in zip(sorted(owners.items()), vectors, strict=True)
+        ]
+
+
+def contents(folder: Path) -> dict[str, Document]:
+    """The live documents by id."""
+    with Reader(folder) as reader:
+        return {document.id: document for document in reader.documents()}
