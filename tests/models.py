@@ -61,9 +61,7 @@ def wordpiece(*, lower: bool, special: list[str]) -> Any:
     tokenizer = Tokenizer(models.WordPiece(unk_token=special[1]))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lower)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=600, special_tokens=special, show_progress=False
-    )
+    trainer = trainers.WordPieceTrainer(vocab_size=600, special_tokens=special, show_progress=False)
     tokenizer.train_from_iterator(sentences(), trainer)
     return _wrapped(tokenizer, special)
 

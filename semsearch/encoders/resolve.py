@@ -32,7 +32,7 @@ def resolve_model(model: str | Path, *, local_only: bool = False) -> Path:
     Raises NotFound, in one line that says how to provide the model.
     """
     folder = Path(model).expanduser()
-    if folder.is_dir():
+    if str(model) and folder.is_dir():
         return folder.resolve()
     name = str(model)
     if isinstance(model, Path) or not _NAME.fullmatch(name) or folder.exists():

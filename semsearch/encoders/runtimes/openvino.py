@@ -82,14 +82,14 @@ class OpenVinoRuntime:
         return made[0] if made else self._load(settings)
 
     def _compiled_folder(self, settings: dict[str, str]) -> Path:
-        """One folder for each processor and setting.
+        """One folder for each processor and setting, inside the graph's.
 
         OpenVINO's own cache does not tell precisions apart: a form compiled for float32 and loaded
         for bf16 computes garbage. Nor does it write so that another process sees whole files only.
         """
-        what = json.dumps([settings, processor()], sort_keys=True)
-        name = hashlib.sha256(what.encode()).hexdigest()[:16]
-        return self._folder.with_name(f"{self._folder.name}-{name}")
+        graph_file = str(self._model), self._model.stat().st_mtime_ns
+        what = json.dumps([settings, processor(), graph_file], sort_keys=True)
+        return self._folder / f"compiled-{hashlib.sha256(what.encode()).hexdigest()[:16]}"
 
     def _load(self, settings: dict[str, str]) -> Any:
         try:
