@@ -59,9 +59,13 @@ def _index(folder: Path, corpus: Path) -> dict[str, Any]:
     command = [*SEMSEARCH, "index", str(corpus), "-i", str(folder), "-m", MODEL, "--json"]
     done = run_process(command)
     facts = json.loads(done.stdout)
-    kept = {name: facts[name] for name in ("encoded", "tokens", "truncated")}
-    load = os.getloadavg()[0]
-    return {"load": load, "wall": done.seconds, "without_start_up": facts["seconds"], **kept}
+    return {
+        "wall": done.seconds,
+        "without_start_up": facts["seconds"],
+        "processor_seconds": done.cpu_seconds,
+        "load": os.getloadavg()[0],
+        **{name: facts[name] for name in ("encoded", "tokens", "truncated")},
+    }
 
 
 def _result(

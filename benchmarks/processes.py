@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -22,9 +23,13 @@ _SAMPLE_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class Finished:
-    """A process that ended well. ``peak_anonymous`` in bytes, 0 where it was not watched."""
+    """A process that ended well: wall and processor seconds, and what it wrote.
+
+    ``peak_anonymous`` in bytes, 0 where it was not watched.
+    """
 
     seconds: float
+    cpu_seconds: float
     stdout: str
     stderr: str
     peak_anonymous: int = 0
@@ -39,15 +44,16 @@ def run(command: Sequence[str], *, watch_memory: bool = False) -> Finished:
             command, cwd=_ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=err
         )
         watcher = _Watcher(process.pid) if watch_memory else None
-        code = process.wait()
+        _, status, used = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - began
+        process.returncode = code = os.waitstatus_to_exitcode(status)
         peak = watcher.stop() if watcher else 0
         out.seek(0)
         err.seek(0)
         stdout, stderr = out.read(), err.read()
     if code:
         raise RuntimeError(f"{' '.join(command)} exited with {code}:\n{stderr[-2_000:]}")
-    return Finished(seconds, stdout, stderr, peak)
+    return Finished(seconds, used.ru_utime + used.ru_stime, stdout, stderr, peak)
 
 
 class _Watcher:
