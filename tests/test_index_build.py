@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from semsearch.errors import Corrupt, MissingExtra, UsageError
+from semsearch.errors import Corrupt, InputError, MissingExtra, UsageError
 from semsearch.index import build as building
 from semsearch.index.build import build, choose_kind
 from semsearch.index.contract import ArrayRows
@@ -205,6 +205,17 @@ def test_rows_refuse_what_cannot_be_searched():
     ):
         with pytest.raises(UsageError, match=text):
             ArrayRows(ids, vectors)
+
+
+def test_rows_refuse_nan():
+    with pytest.raises(InputError, match="NaN or infinity"):
+        ArrayRows([1, 2], np.array([[1, 0], [np.nan, 1]], dtype=np.float16))
+
+
+@needs_faiss
+def test_more_lists_than_rows():
+    with pytest.raises(UsageError, match="cannot train on 20 vectors"):
+        build(rows_of(noise(20)), kind="IVF64,SQ8")
 
 
 def test_threads_follow_the_environment(monkeypatch):

@@ -175,6 +175,13 @@ def test_allowed_rows_that_are_far_from_the_query(index, rows, queries):
         check(rows, query, 10, index.search(query, 10, allowed), allowed)
 
 
+def test_a_whole_block_that_is_not_allowed(rows, queries):
+    allowed = np.arange(N) >= 1100
+    index = ExactIndex(rows)
+    for mask in (allowed, None, allowed):
+        check(rows, queries[:2], 9, index.search(queries[:2], 9, mask), mask, floor=1.0)
+
+
 def test_one_allowed_row_in_the_last_block(index, rows, queries):
     allowed = np.zeros(N, dtype=bool)
     allowed[-1] = True
