@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semsearch.store.segments import Segment
+from semsearch.vectors import widen
 
 if TYPE_CHECKING:
     from semsearch.types import Floats, Ints
@@ -62,7 +63,7 @@ class StoredRows:
             where = np.flatnonzero(owner == number)
             local = ordinals[where] - self._starts[number]
             if number < len(self._segments):
-                out[where] = self._segments[number].take(local)
+                out[where] = widen(self._segments[number].take(local))
             else:
                 out[where] = self._recent[local]
         return out
