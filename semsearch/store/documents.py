@@ -5,13 +5,22 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from semsearch.errors import InputError
 from semsearch.store.filters import field_rows
-from semsearch.store.rows import canonical_json, check_row, row_crc, short_hash, stamp_crc
+from semsearch.store.rows import (
+    canonical_json,
+    check_row,
+    is_utf8,
+    row_crc,
+    short_hash,
+    stamp_crc,
+)
 from semsearch.types import Document
 
 if TYPE_CHECKING:
@@ -71,16 +80,23 @@ def text_hash(content: str) -> bytes:
 def insert_document(
     connection: sqlite3.Connection, doc_id: int, document: Document, gen: int
 ) -> int:
-    """Insert a live document with its filter fields; returns the row's CRC."""
+    """Insert a live document with its filter fields; returns the row's CRC.
+
+    Raises InputError for a text that has no UTF-8 form.
+    """
     meta = canonical_json(document.metadata)
     values = (
         doc_id, document.id, document.source, document.title, document.text, meta,
         content_hash(document), gen,
     )  # fmt: skip
     crc = row_crc(values)
-    connection.execute(
-        f"INSERT INTO document ({_DOCUMENT}) VALUES (?,?,?,?,?,?,?,?,NULL,?)", (*values, crc)
-    )
+    try:
+        connection.execute(
+            f"INSERT INTO document ({_DOCUMENT}) VALUES (?,?,?,?,?,?,?,?,NULL,?)", (*values, crc)
+        )
+    except UnicodeEncodeError as exc:
+        message = f"document {document.id!a} holds a lone surrogate: replace it, then run again"
+        raise InputError(message, document.source or None, document.line) from exc
     connection.executemany(
         "INSERT OR IGNORE INTO field VALUES (?,?,?,?)", field_rows(document.metadata, doc_id)
     )
@@ -127,14 +143,13 @@ def stamp_deleted(
 
 def purge_deleted(connection: sqlite3.Connection) -> None:
     """Remove the rows of deleted documents, their passages and their filter fields."""
-    dead = connection.execute(
-        "SELECT doc_id, meta FROM document WHERE deleted_gen IS NOT NULL"
-    ).fetchall()
-    for doc_id, meta in dead:
-        connection.executemany(
-            "DELETE FROM field WHERE key = ? AND kind = ? AND value = ? AND doc_id = ?",
-            field_rows(json.loads(meta), doc_id),
-        )
+    dead = connection.execute("SELECT doc_id FROM document WHERE deleted_gen IS NOT NULL")
+    for batch in _batches(doc_id for (doc_id,) in dead.fetchall()):
+        for row in documents_of(connection, batch).values():
+            connection.executemany(
+                "DELETE FROM field WHERE key = ? AND kind = ? AND value = ? AND doc_id = ?",
+                field_rows(json.loads(row.meta), row.doc_id),
+            )
     connection.execute(
         "DELETE FROM passage WHERE doc_id IN"
         " (SELECT doc_id FROM document WHERE deleted_gen IS NOT NULL)"
@@ -144,36 +159,53 @@ def purge_deleted(connection: sqlite3.Connection) -> None:
 
 def live_by_id(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[str, StoredDocument]:
     """The live documents with these ids, checked."""
-    where = "ext_id IN (SELECT value FROM json_each(?)) AND deleted_gen IS NULL"
-    return {row.ext_id: row for row in _documents(connection, where, ids)}
+    found = {}
+    for batch in _batches(id_ for id_ in ids if is_utf8(id_)):
+        # Bound one by one: SQLite's JSON functions end a text at a NUL.
+        rows = connection.execute(
+            f"SELECT {_DOCUMENT} FROM document"
+            f" WHERE ext_id IN ({','.join('?' * len(batch))}) AND deleted_gen IS NULL",
+            batch,
+        ).fetchall()
+        for row in rows:
+            found[row[1]] = _checked(row)
+    return found
 
 
 def documents_of(
     connection: sqlite3.Connection, doc_ids: Iterable[int]
 ) -> dict[int, StoredDocument]:
     """Documents by their row id, dead ones included, checked."""
-    where = "doc_id IN (SELECT value FROM json_each(?))"
-    return {row.doc_id: row for row in _documents(connection, where, doc_ids)}
+    found = {}
+    for batch in _batches(doc_ids):
+        rows = connection.execute(
+            f"SELECT {_DOCUMENT} FROM document WHERE doc_id IN (SELECT value FROM json_each(?))",
+            (json.dumps(batch),),
+        ).fetchall()
+        for row in rows:
+            found[row[0]] = _checked(row)
+    return found
 
 
 def live_documents(connection: sqlite3.Connection) -> Iterator[StoredDocument]:
     """Every live document in the order of insertion, checked."""
-    cursor = connection.execute(
-        f"SELECT {_DOCUMENT} FROM document WHERE deleted_gen IS NULL ORDER BY doc_id"
-    )
-    for row in cursor:
-        yield _checked(row)
+    with closing(connection.cursor()) as cursor:
+        cursor.execute(
+            f"SELECT {_DOCUMENT} FROM document WHERE deleted_gen IS NULL ORDER BY doc_id"
+        )
+        for row in cursor:
+            yield _checked(row)
 
 
 def passages_of(connection: sqlite3.Connection, vids: Iterable[int]) -> dict[int, PassageRow]:
     """Passages by vid, checked."""
     found = {}
     for batch in _batches(vids):
-        cursor = connection.execute(
+        rows = connection.execute(
             "SELECT * FROM passage WHERE vid IN (SELECT value FROM json_each(?))",
             (json.dumps(batch),),
-        )
-        for row in cursor:
+        ).fetchall()
+        for row in rows:
             check_row("passage", row[0], row[:-1], row[-1])
             found[row[0]] = PassageRow(*row[:-1])
     return found
@@ -208,25 +240,18 @@ def passage_texts(
     connection: sqlite3.Connection, after: int, up_to: int
 ) -> Iterator[tuple[int, str]]:
     """(vid, text) of the live passages with ``after < vid <= up_to``, in order, checked."""
-    cursor = connection.execute(
-        f"SELECT p.vid, p.start, p.end, {', '.join('d.' + c for c in _DOCUMENT.split(', '))}"
-        " FROM passage p JOIN document d ON d.doc_id = p.doc_id"
-        " WHERE p.vid > ? AND p.vid <= ? AND d.deleted_gen IS NULL ORDER BY p.vid",
-        (after, up_to),
-    )
-    for vid, start, end, *row in cursor:
-        yield vid, _checked(row).document.content[start:end]
-
-
-def _documents(
-    connection: sqlite3.Connection, where: str, keys: Iterable[Any]
-) -> Iterator[StoredDocument]:
-    for batch in _batches(keys):
-        cursor = connection.execute(
-            f"SELECT {_DOCUMENT} FROM document WHERE {where}", (json.dumps(batch),)
+    with closing(connection.cursor()) as cursor:
+        cursor.execute(
+            f"SELECT p.*, {', '.join('d.' + c for c in _DOCUMENT.split(', '))}"
+            " FROM passage p JOIN document d ON d.doc_id = p.doc_id"
+            " WHERE p.vid > ? AND p.vid <= ? AND d.deleted_gen IS NULL ORDER BY p.vid",
+            (after, up_to),
         )
         for row in cursor:
-            yield _checked(row)
+            check_row("passage", row[0], row[:10], row[10])
+            passage = PassageRow(*row[:10])
+            content = _checked(row[11:]).document.content
+            yield passage.vid, content[passage.start : passage.end]
 
 
 def _checked(row: Sequence[Any]) -> StoredDocument:

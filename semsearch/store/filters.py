@@ -12,10 +12,12 @@ import operator
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from semsearch.errors import Corrupt, UsageError
+from semsearch.store.rows import is_utf8
 from semsearch.types import Metadata
 
 Scalar: TypeAlias = str | int | float | bool | None
@@ -87,17 +89,9 @@ def _problem(condition: Condition) -> str | None:
         return "values are texts, finite numbers, true, false or null"
     if op in ("<", "<=", ">", ">=") and not kinds <= {"number", "text"}:
         return f"{op} needs a number or a text"
-    if any(not _is_utf8(text) for text in (condition.field, *values) if isinstance(text, str)):
+    if any(not is_utf8(text) for text in (condition.field, *values) if isinstance(text, str)):
         return "a lone surrogate, which no document can hold"
     return None
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _scalar(text: str) -> Scalar:
@@ -222,12 +216,14 @@ def _is_big(value: Any) -> bool:
 def _metadata(
     connection: sqlite3.Connection, documents: set[int]
 ) -> Iterator[tuple[int, Metadata]]:
-    cursor = connection.execute(
-        "SELECT doc_id, meta FROM document WHERE doc_id IN (SELECT value FROM json_each(?))",
-        (json.dumps(sorted(documents)),),
-    )
-    for doc_id, meta in cursor:
-        try:
-            yield doc_id, json.loads(meta)
-        except ValueError as exc:
-            raise Corrupt(f"catalog.db: the metadata of document row {doc_id} is damaged") from exc
+    with closing(connection.cursor()) as cursor:
+        cursor.execute(
+            "SELECT doc_id, meta FROM document WHERE doc_id IN (SELECT value FROM json_each(?))",
+            (json.dumps(sorted(documents)),),
+        )
+        for doc_id, meta in cursor:
+            try:
+                yield doc_id, json.loads(meta)
+            except ValueError as exc:
+                message = f"catalog.db: the metadata of document row {doc_id} is damaged"
+                raise Corrupt(f"{message}: restore a backup or index again") from exc

@@ -41,6 +41,15 @@ def check_row(
         )
 
 
+def is_utf8(text: str) -> bool:
+    """Whether the catalog can hold a text: one with a lone surrogate has no UTF-8 form."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def short_hash(*parts: str) -> bytes:
     """First 16 bytes of the SHA-256 of length-prefixed texts."""
     digest = hashlib.sha256()
