@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from semsearch.errors import Corrupt
 from semsearch.store.rows import canonical_json, check_row, row_crc
 
 if TYPE_CHECKING:
@@ -99,6 +100,15 @@ def _rows(
     return [row[:-1] for row in found]
 
 
+def _row(connection: sqlite3.Connection, table: str, column: str, key: int) -> Any:
+    rows = _rows(connection, table, f"WHERE {column} = ?", (key,))
+    if not rows:
+        raise Corrupt(
+            f"catalog.db: row {key} of table {table} is missing: restore a backup or index again"
+        )
+    return rows[0]
+
+
 def get_meta(connection: sqlite3.Connection, key: str) -> str | None:
     """A setting of the index, or None."""
     rows = _rows(connection, "meta", "WHERE k = ?", (key,))
@@ -127,8 +137,7 @@ def active_encoder(connection: sqlite3.Connection) -> EncoderRow | None:
     chosen = get_meta(connection, "active_encoder")
     if chosen is None:
         return None
-    rows = _rows(connection, "encoder", "WHERE encoder_id = ?", (int(chosen),))
-    return EncoderRow(*rows[0]) if rows else None
+    return EncoderRow(*_row(connection, "encoder", "encoder_id", int(chosen)))
 
 
 def add_encoder(connection: sqlite3.Connection, row: EncoderRow) -> None:
@@ -140,8 +149,7 @@ def rotation(connection: sqlite3.Connection, rotation_id: int | None) -> Floats 
     """The orthogonal matrix float32 (dim, dim) that stored vectors were multiplied by, or None."""
     if rotation_id is None:
         return None
-    rows = _rows(connection, "rotation", "WHERE rotation_id = ?", (rotation_id,))
-    _, _, _, dim, raw = rows[0]
+    _, _, _, dim, raw = _row(connection, "rotation", "rotation_id", rotation_id)
     return np.frombuffer(raw, "<f4").reshape(dim, dim)
 
 

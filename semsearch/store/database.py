@@ -42,6 +42,8 @@ def open_reader(path: Path) -> sqlite3.Connection:
         connection = _connect(path)
         try:
             connection.execute("PRAGMA query_only = 1")
+            if _is_empty(connection, path):
+                raise _no_index(path)
             _check_identity(connection, path)
         except BaseException:
             connection.close()
@@ -59,18 +61,22 @@ def open_writer(path: Path) -> Database:
     from semsearch.store.schema import migrations
 
     fs.make_folder(path.parent)
-    is_new = not path.is_file() or path.stat().st_size == 0
     with database_errors(path):
         connection = _connect(path)
-        database = Database(connection, execute_plugins=False)
-        connection.execute("PRAGMA journal_mode = DELETE")
-        if not is_new:
-            _check_identity(connection, path)
-        connection.execute("BEGIN IMMEDIATE")  # the whole schema appears at once
-        migrations().apply(database)
-        connection.execute("COMMIT")
-    if is_new:
-        fs.sync_folder(path.parent)
+        try:
+            database = Database(connection, execute_plugins=False)
+            connection.execute("PRAGMA journal_mode = DELETE")
+            is_new = _is_empty(connection, path)
+            if not is_new:
+                _check_identity(connection, path)
+            connection.execute("BEGIN IMMEDIATE")  # the whole schema appears at once
+            migrations().apply(database)
+            connection.execute("COMMIT")
+            if is_new:
+                fs.sync_folder(path.parent)
+        except BaseException:
+            connection.close()
+            raise
     return database
 
 
@@ -109,7 +115,7 @@ def database_errors(path: Path) -> Iterator[None]:
         yield
     except sqlite3.OperationalError as exc:
         raise _translated(exc, path) from exc
-    except sqlite3.DatabaseError as exc:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as exc:  # its own messages hold raw bytes
         raise Corrupt(
             f"{path}: the catalog is damaged ({exc}): restore a backup or index again"
         ) from exc
@@ -132,9 +138,25 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
-    for setting in _SETTINGS:
-        connection.execute(setting)
+    try:
+        for setting in _SETTINGS:
+            connection.execute(setting)
+    except BaseException:
+        connection.close()
+        raise
     return connection
+
+
+def _is_empty(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether nothing was ever committed; what a killed first run left is rolled back here."""
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    return bool(pages == 0) and path.stat().st_size == 0
+
+
+def _no_index(path: Path) -> NotFound:
+    return NotFound(
+        f"{path.parent}: no index there: make one with `semsearch index CORPUS -i {path.parent}`"
+    )
 
 
 def _check_identity(connection: sqlite3.Connection, path: Path) -> None:
@@ -152,11 +174,14 @@ def _check_identity(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _schema_of(connection: sqlite3.Connection) -> set[str]:
-    rows = connection.execute(
-        "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%'"
-        " ESCAPE '\\' AND tbl_name != '_sqlite_migrations'"
-    )
-    return {sql for (sql,) in rows}
+    rows = connection.execute("SELECT type, tbl_name, sql FROM sqlite_master WHERE sql IS NOT NULL")
+    return {sql for kind, table, sql in rows if not _is_bookkeeping(kind, table)}
+
+
+def _is_bookkeeping(kind: str, table: str) -> bool:
+    """Tables of SQLite and of the migrations, with their indexes; never a trigger or a view."""
+    own = table.startswith("sqlite_") or table == "_sqlite_migrations"
+    return own and kind in ("table", "index")
 
 
 def _expected_schema() -> set[str]:
