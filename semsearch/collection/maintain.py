@@ -16,7 +16,6 @@ from semsearch.collection import layout as sizes
 from semsearch.collection.rows import StoredRows
 from semsearch.collection.writer import Tally, Writer, collect_garbage
 from semsearch.store import catalog, documents
-from semsearch.store.database import transaction
 from semsearch.vectors import fit_rotation, widen
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def _merge(writer: Writer, old: Sequence[catalog.SegmentRow]) -> None:
     count = sum(row.n for row in old)
     blocks = _blocks(rows, (start, start + count), None, None, rows.dim)
     file = writer.write_file(rows.ids[start : start + count], blocks, rows.dim)
-    with transaction(writer.connection, writer.layout.catalog):
+    with writer.transaction():
         catalog.drop_segments(writer.connection, [row.seg_id for row in old])
         writer.add_segment(file, writer.snapshot.generation.gen, writer.snapshot.rotation_id)
         writer.record(_same_totals(writer))
@@ -89,7 +88,7 @@ def rewrite(writer: Writer, *, refit: bool) -> None:
     width = rows.dim if matrix is None else snapshot.dims
     blocks = _blocks(rows, (0, len(rows)), alive, matrix, width)
     file = writer.write_file(vids, blocks, width) if len(vids) else None
-    with transaction(writer.connection, writer.layout.catalog):
+    with writer.transaction():
         if matrix is not None:
             rotation_id = _record_rotation(writer, matrix, len(vids))
         catalog.drop_segments(writer.connection, [row.seg_id for row in snapshot.segments])

@@ -58,7 +58,9 @@ class Reader:
         with database_errors(self.layout.catalog):
             passages = documents.passages_of(self.connection, wanted)
             rows = documents.documents_of(self.connection, {p.doc_id for p in passages.values()})
-        if len(passages) < len(set(wanted)):
+        owners = {passage.doc_id for passage in passages.values()}
+        # Rows may be purged between the two reads as well as before them.
+        if len(passages) < len(set(wanted)) or owners != set(rows):
             raise StaleSnapshot
         return {vid: rows[passage.doc_id] for vid, passage in passages.items()}
 

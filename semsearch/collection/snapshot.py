@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from semsearch.collection.layout import Layout
 from semsearch.collection.rows import StoredRows
-from semsearch.errors import Corrupt
+from semsearch.errors import Corrupt, StorageError
 from semsearch.store import catalog, documents
 from semsearch.store.database import snapshot_transaction
 from semsearch.store.rows import check_row
@@ -64,8 +65,10 @@ class Snapshot:
     def ordinals(self, vids: Ints) -> Ints:
         """Row positions of those vids that have a row here."""
         at = np.searchsorted(self.rows.ids, vids)
-        at = at[at < len(self.rows)] if len(self.rows) else at[:0]
-        return at[np.isin(self.rows.ids[at], vids)].astype(np.int64)
+        inside = at < len(self.rows)
+        at = at[inside]
+        found: Ints = at[self.rows.ids[at] == vids[inside]].astype(np.int64)
+        return found
 
     def cache(self, kind: str) -> catalog.CacheRow | None:
         """The derived file of this kind, if there is one on record."""
@@ -73,7 +76,7 @@ class Snapshot:
 
 
 def take_snapshot(connection: sqlite3.Connection, layout: Layout) -> Snapshot:
-    """Read the newest generation and map its files. Raises Corrupt.
+    """Read the newest generation and map its files. Raises Corrupt, StorageError.
 
     A segment that vanishes between the catalog and the file was merged away: read again.
     """
@@ -86,6 +89,9 @@ def take_snapshot(connection: sqlite3.Connection, layout: Layout) -> Snapshot:
                     f"{exc.filename}: the vector file is missing: restore a backup, or delete the"
                     " index and index again"
                 ) from exc
+        except OSError as exc:
+            reason = os.strerror(exc.errno) if exc.errno else str(exc)
+            raise StorageError(f"{exc.filename or layout.folder}: cannot read: {reason}") from exc
     raise AssertionError("unreachable")
 
 
@@ -96,18 +102,19 @@ def _read(connection: sqlite3.Connection, layout: Layout) -> Snapshot:
         rotation = catalog.get_meta(connection, "active_rotation")
         rotation_id = int(rotation) if rotation else None
         wanted = catalog.segments(connection, encoder.encoder_id) if encoder else []
-        recent = _recent(connection, encoder)
+        recent, recent_rotations = _recent(connection, encoder)
         matrix = catalog.rotation(connection, rotation_id)
-        dims = int(catalog.get_meta(connection, "dims") or 0)
+        dims = catalog.get_meta(connection, "dims")
         dead = documents.dead_vids(connection)
         caches = tuple(catalog.caches(connection))
     segments = [_open_segment(layout, row) for row in wanted]
     width = segments[0].dim if segments else recent[1].shape[1]
     rows = StoredRows(segments, recent, width)
     snapshot = Snapshot(
-        layout, newest, encoder, dims, rotation_id, matrix, tuple(wanted), rows, dead, caches
-    )
-    _check_counts(snapshot)
+        layout, newest, encoder, int(dims or 0), rotation_id, matrix, tuple(wanted), rows, dead,
+        caches,
+    )  # fmt: skip
+    _check(snapshot, {row.rotation_id for row in wanted} | recent_rotations)
     return snapshot
 
 
@@ -122,9 +129,10 @@ def _open_segment(layout: Layout, row: catalog.SegmentRow) -> Segment:
 
 def _recent(
     connection: sqlite3.Connection, encoder: catalog.EncoderRow | None
-) -> tuple[Ints, NDArray[np.float16]]:
+) -> tuple[tuple[Ints, NDArray[np.float16]], set[int | None]]:
+    """The vids and vectors that are not in a segment yet, and the rotations they are under."""
     if encoder is None:
-        return np.zeros(0, np.int64), np.zeros((0, 0), np.float16)
+        return (np.zeros(0, np.int64), np.zeros((0, 0), np.float16)), set()
     found = connection.execute(
         "SELECT * FROM l0 WHERE encoder_id = ? ORDER BY vid", (encoder.encoder_id,)
     ).fetchall()
@@ -133,13 +141,22 @@ def _recent(
     vids = np.array([row[0] for row in found], np.int64)
     raw = b"".join(row[3] for row in found)
     width = len(found[0][3]) // 2 if found else encoder.dim
-    return vids, np.frombuffer(raw, "<f2").reshape(len(found), width)
+    vectors = np.frombuffer(raw, "<f2").reshape(len(found), width)
+    return (vids, vectors), {row[2] for row in found}
 
 
-def _check_counts(snapshot: Snapshot) -> None:
+def _check(snapshot: Snapshot, rotations: set[int | None]) -> None:
+    """What checksums of rows cannot see: rows, or settings, that are lost as a whole."""
     live = len(snapshot.rows) - len(snapshot.dead)
     if live != snapshot.generation.n_passage:
-        raise Corrupt(
-            f"{snapshot.layout.catalog}: {live} live vectors for {snapshot.generation.n_passage}"
-            " passages: run `semsearch check`, then restore a backup or index again"
-        )
+        what = f"{live} live vectors for {snapshot.generation.n_passage} passages"
+    elif rotations - {snapshot.rotation_id}:
+        what = f"vectors under another rotation than {snapshot.rotation_id}"
+    elif snapshot.encoder and not snapshot.dims:
+        what = "the width of its vectors is missing"
+    else:
+        return
+    raise Corrupt(
+        f"{snapshot.layout.catalog}: {what}: run `semsearch check`, then restore a backup or index"
+        " again"
+    )

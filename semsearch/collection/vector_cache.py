@@ -23,7 +23,6 @@ from semsearch.errors import Corrupt, MissingExtra
 from semsearch.index.contract import VectorIndex
 from semsearch.index.exact import ExactIndex
 from semsearch.store import catalog
-from semsearch.store.database import transaction
 from semsearch.store.rows import canonical_json
 from semsearch.types import Candidates
 from semsearch.vectors import merge_top_k
@@ -122,14 +121,14 @@ def _build(writer: Writer, snapshot: Snapshot) -> None:
         canonical_json({"index": built.params.to_json(), "recalls": sorted(recalls.items())}),
         snapshot.generation.gen,
     )
-    with transaction(writer.connection, writer.layout.catalog):
+    with writer.transaction():
         catalog.put_cache(writer.connection, row)
     writer.refresh()
     collect_garbage(writer)
 
 
 def _forget(writer: Writer) -> None:
-    with transaction(writer.connection, writer.layout.catalog):
+    with writer.transaction():
         catalog.drop_cache(writer.connection, KIND)
     writer.refresh()
     collect_garbage(writer)

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from semsearch import fs
 from semsearch.collection.layout import FLUSH_ROWS, Layout
 from semsearch.collection.snapshot import Snapshot, take_snapshot
+from semsearch.errors import Corrupt, StorageError
 from semsearch.store import catalog, documents
 from semsearch.store.catalog import EncoderRow, GenerationRow, SegmentRow
-from semsearch.store.database import open_writer, transaction
+from semsearch.store.database import database_errors, open_writer, transaction
 from semsearch.store.rows import row_crc
 from semsearch.store.segments import SegmentFile, write_segment
 from semsearch.types import Document
@@ -60,16 +61,37 @@ class Writer:
     def __init__(self, layout: Layout, connection: sqlite3.Connection) -> None:
         self.layout = layout
         self.connection = connection
+        self._failed = False
         self.snapshot: Snapshot = take_snapshot(connection, layout)
 
     def refresh(self) -> Snapshot:
         """Read the newest generation again (after this writer changed it)."""
-        self.snapshot = take_snapshot(self.connection, self.layout)
+        with self._unless_failed():
+            self.snapshot = take_snapshot(self.connection, self.layout)
         return self.snapshot
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """One commit; an error rolls it back and makes this writer unusable."""
+        with self._unless_failed(), transaction(self.connection, self.layout.catalog):
+            yield
+
+    @contextmanager
+    def _unless_failed(self) -> Iterator[None]:
+        """A failed fsync must not be retried, and totals must not start from an old snapshot."""
+        if self._failed:
+            raise StorageError(
+                f"{self.layout.folder}: an earlier write failed: open the index for writing again"
+            )
+        try:
+            yield
+        except BaseException:
+            self._failed = True
+            raise
 
     def adopt_encoder(self, encoder: EncoderRow, dims: int) -> None:
         """Record the encoder and the width of a new index. One commit."""
-        with transaction(self.connection, self.layout.catalog):
+        with self.transaction():
             catalog.add_encoder(self.connection, encoder)
             catalog.set_meta(self.connection, "active_encoder", str(encoder.encoder_id))
             catalog.set_meta(self.connection, "dims", str(dims))
@@ -124,14 +146,14 @@ class Writer:
 
     def record_source(self, uri: str) -> None:
         """Note that a run read this source to its end. One commit."""
-        with transaction(self.connection, self.layout.catalog):
+        with self.transaction():
             catalog.put_source(self.connection, uri, None, self.snapshot.generation.gen)
 
     @contextmanager
     def _generation(self) -> Iterator[Tally]:
         before = self.snapshot.generation
         tally = Tally(before.gen + 1, before.n_document, before.n_passage, before.sum_crc)
-        with transaction(self.connection, self.layout.catalog):
+        with self.transaction():
             yield tally
             self.record(tally)
 
@@ -154,7 +176,8 @@ class Writer:
     ) -> SegmentFile:
         """Write a segment file of this index; nothing refers to it until a commit does."""
         fingerprint = self._encoder().fingerprint
-        return write_segment(self.layout.segments, vids, blocks, width, fingerprint)
+        with self._unless_failed():
+            return write_segment(self.layout.segments, vids, blocks, width, fingerprint)
 
     def add_segment(self, file: SegmentFile, gen: int, rotation_id: int | None) -> None:
         """Record a segment file in the catalog (inside the transaction)."""
@@ -232,13 +255,26 @@ def open_for_writing(layout: Layout) -> Iterator[Writer]:
     Raises Locked, StorageError, Mismatch (format), Corrupt.
     """
     with fs.exclusive_lock(layout.lock):
+        _refuse_lost_catalog(layout)
         database = open_writer(layout.catalog)
         try:
-            writer = Writer(layout, database.conn)
-            collect_garbage(writer)
-            yield writer
+            with database_errors(layout.catalog):
+                writer = Writer(layout, database.conn)
+                collect_garbage(writer)
+                yield writer
         finally:
             database.close()
+
+
+def _refuse_lost_catalog(layout: Layout) -> None:
+    """Vectors whose catalog is gone are not garbage: a copy of it makes them useful again."""
+    if layout.catalog.is_file() and layout.catalog.stat().st_size:
+        return
+    if any(layout.segments.glob("s-*.vec")):
+        raise Corrupt(
+            f"{layout.catalog}: the catalog is missing, but its vectors are there: restore a"
+            f" backup of it, or delete {layout.folder} and index again"
+        )
 
 
 def collect_garbage(writer: Writer) -> None:
@@ -249,5 +285,5 @@ def collect_garbage(writer: Writer) -> None:
     for folder in (writer.layout.segments, writer.layout.ann):
         if folder.is_dir():
             for path in sorted(folder.iterdir()):
-                if path.name not in named:
+                if path.name not in named and not path.is_dir():
                     fs.remove(path)
