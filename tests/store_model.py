@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from semsearch.collection import layout, writer
 from semsearch.collection.layout import Layout
@@ -17,7 +18,7 @@ from semsearch.collection.snapshot import Snapshot
 from semsearch.collection.writer import Change, NewPassage, Writer
 from semsearch.store.catalog import EncoderRow
 from semsearch.store.documents import text_hash
-from semsearch.types import Document, Floats
+from semsearch.types import Document
 
 DIM = 8
 Model = Mapping[str, Document]
@@ -39,7 +40,7 @@ def encoder_row(dim: int = DIM, matryoshka: Sequence[int] = ()) -> EncoderRow:
     )
 
 
-def vector_of(text: str, dim: int = DIM) -> Floats:
+def vector_of(text: str, dim: int = DIM) -> NDArray[np.float32]:
     """A unit vector that depends on the text alone; its energy falls from the last column on."""
     seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
     raw = np.random.default_rng(seed).standard_normal(dim) * np.linspace(0.3, 1.0, dim)
