@@ -7,16 +7,22 @@ every score can be computed again in a test.
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 
+from semsearch.collection import vector_cache
 from semsearch.collection.layout import Layout
 from semsearch.collection.reader import Reader
 from semsearch.collection.writer import open_for_writing
-from semsearch.encoders import Encoded
+from semsearch.encoders import Encoded, Encoder, open_encoder
+from semsearch.index import build, faiss_index
+from semsearch.index.faiss_index import FaissIndex
 from semsearch.indexing import Source, Summary, run_indexing
+from semsearch.search import candidates
 from semsearch.search.facade import Index
 from semsearch.search.searcher import Searcher
 from semsearch.types import Document
@@ -179,3 +185,18 @@ def contents(folder: Path) -> dict[str, Document]:
     """The live documents by id."""
     with Reader(folder) as reader:
         return {document.id: document for document in reader.documents()}
+
+
+@cache
+def real_encoder() -> Encoder:
+    """all-MiniLM-L6-v2 as the installed package ships it; converted once a session."""
+    return open_encoder("all-MiniLM-L6-v2", local_only=True)
+
+
+def lower_limits(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    """Treat an index of more than ``rows`` passages as a large one: FAISS, filters by fetching."""
+    for module in (candidates, vector_cache, build, faiss_index):
+        monkeypatch.setattr(module, "EXACT_ROWS", rows)
+    monkeypatch.setattr(Reader.vids_matching, "__defaults__", (rows,))
+    defaults = (FaissIndex.__init__.__kwdefaults__ or {}) | {"exact_rows": rows}
+    monkeypatch.setattr(FaissIndex.__init__, "__kwdefaults__", defaults)

@@ -71,9 +71,13 @@ class Reader:
 
     def documents(self) -> Iterator[Document]:
         """Every live document, in the order of insertion, of one generation."""
-        with snapshot_transaction(self.connection, self.layout.catalog):
-            for row in documents.live_documents(self.connection):
-                yield row.document
+        connection = open_reader(self.layout.catalog)  # its own: searches go on meanwhile
+        try:
+            with snapshot_transaction(connection, self.layout.catalog):
+                for row in documents.live_documents(connection):
+                    yield row.document
+        finally:
+            connection.close()
 
     def vids_matching(self, conditions: Filter, limit: int = EXACT_ROWS) -> Ints | None:
         """The vids, ascending, of documents that match; dead ones may be among them.

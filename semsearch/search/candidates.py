@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from semsearch.types import Bools, Floats, Ints
 
 
+_NO_LIMIT = 2**62  # there may be more documents by now than in the snapshot
+
+
 @dataclass(frozen=True)
 class Kept:
     """What a filter keeps: these vids, or whatever ``conditions`` say of each candidate."""
@@ -108,7 +111,7 @@ class CandidateSource:
             if (found.ids[:, -1:] >= 0).all():
                 return found
             deeper *= 4
-        return fetch(depth, self._reader.vids_matching(kept.conditions, limit=rows + 1))
+        return fetch(depth, self._reader.vids_matching(kept.conditions, limit=_NO_LIMIT))
 
     def _keep(self, candidates: Candidates, depth: int, conditions: Filter) -> Candidates:
         present = np.unique(candidates.ids[candidates.ids >= 0])

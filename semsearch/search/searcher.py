@@ -6,6 +6,7 @@ query text -> vector and words -> candidates (dense, lexical) -> fused -> docume
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
@@ -66,22 +67,38 @@ class Options:
 DEFAULT = Options()
 
 
-class Searcher:
-    """Answers queries from an open index, always from one whole generation.
+class _View:
+    """One generation, ready to be searched; what is opened and looked up for it is kept."""
 
-    ``load_encoder`` is called with the snapshot when a dense search first needs it.
+    def __init__(self, reader: Reader, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.source = CandidateSource(reader, snapshot)
+        self.owners: dict[int, str] = {}
+
+
+class Searcher:
+    """Answers queries from an open index, each from one whole generation.
+
+    ``load_encoder`` is called with the snapshot when a dense search first needs it. Safe to use
+    from several threads at once.
     """
 
     def __init__(self, reader: Reader, load_encoder: Callable[[Snapshot], Encoder]) -> None:
         self.reader = reader
         self._load_encoder = load_encoder
         self._encoder: Encoder | None = None
-        self._use(reader.snapshot())
+        self._lock = threading.Lock()
+        self._view = _View(reader, reader.snapshot())
 
-    def _use(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
-        self.source = CandidateSource(self.reader, snapshot)
-        self._owners: dict[int, str] = {}
+    @property
+    def snapshot(self) -> Snapshot:
+        """The generation that was searched last."""
+        return self._view.snapshot
+
+    @property
+    def source(self) -> CandidateSource:
+        """Its indexes."""
+        return self._view.source
 
     def close(self) -> None:
         """Close the index."""
@@ -89,9 +106,10 @@ class Searcher:
 
     def refresh(self) -> None:
         """Search the newest generation from now on."""
-        newest = self.reader.snapshot()
-        if newest is not self.snapshot:
-            self._use(newest)
+        with self._lock:
+            newest = self.reader.snapshot()
+            if newest is not self._view.snapshot:
+                self._view = _View(self.reader, newest)
 
     def search(self, text: str, k: int = 10, options: Options = DEFAULT) -> list[Hit]:
         """The best ``k`` documents for one query, best first.
@@ -99,8 +117,8 @@ class Searcher:
         Raises UsageError, Mismatch (another model), Corrupt.
         """
 
-        def answer() -> list[Hit]:
-            ranking = self._rank([text], k, options)[0]
+        def answer(view: _View) -> list[Hit]:
+            ranking = self._rank(view, [text], k, options)[0]
             rows = self.reader.documents_of(ranked.vid for ranked in ranking)
             found = [(ranked, rows[ranked.vid].document) for ranked in ranking]
             return [
@@ -121,13 +139,17 @@ class Searcher:
 
         ``vectors`` are those that ``encode`` gave for the texts, where they are known already.
         """
-        return self._retry(lambda: self._rank(texts, k, options, vectors))
+        return self._retry(lambda view: self._rank(view, texts, k, options, vectors))
 
     def encode(self, texts: Sequence[str]) -> Floats:
         """Query vectors float32 (Q, dim), in the space of the stored ones. Raises Mismatch."""
-        if self._encoder is None:
-            self._encoder = self._load_encoder(self.snapshot)
-        recorded = self.snapshot.encoder
+        return self._encode(self._view.snapshot, texts)
+
+    def _encode(self, snapshot: Snapshot, texts: Sequence[str]) -> Floats:
+        with self._lock:
+            if self._encoder is None:
+                self._encoder = self._load_encoder(snapshot)
+        recorded = snapshot.encoder
         if recorded is not None and recorded.fingerprint != self._encoder.fingerprint:
             raise Mismatch(
                 f"the index was made by {recorded.name} ({recorded.fingerprint[:12]}), not by"
@@ -136,65 +158,43 @@ class Searcher:
             )
         encoded = self._encoder.encode_queries(texts)
         _note_unreadable(encoded, self._encoder.name)
-        rotation = self.snapshot.rotation
+        rotation = snapshot.rotation
         return encoded.vectors if rotation is None else encoded.vectors @ rotation
 
     def _rank(
         self,
+        view: _View,
         texts: Sequence[str],
         k: int,
         options: Options,
         vectors: Floats | None = None,
     ) -> list[list[Ranked]]:
-        dims = self._check(texts, k, options)
-        if not len(self.snapshot.rows) or not texts:
+        source, rows = view.source, len(view.snapshot.rows)
+        dims = _check(view.snapshot, texts, k, options)
+        if not rows or not texts:
             return [[] for _ in texts]
-        kept = self.source.resolve(options.conditions)
+        kept = source.resolve(options.conditions)
         if options.mode == "lexical":
-            self.source.require_lexical()
+            source.require_lexical()
             vectors = None
         elif vectors is None:
-            vectors = self.encode(texts)
+            vectors = self._encode(view.snapshot, texts)
         depth = max(DEPTH, k)
         while True:
             rankings = []
             if vectors is not None:
-                rankings.append(self.source.dense(vectors[:, :dims], depth, kept, options.exact))
+                rankings.append(source.dense(vectors[:, :dims], depth, kept, options.exact))
             if options.mode != "dense":
-                rankings.append(self.source.words(texts, depth, kept))
+                rankings.append(source.words(texts, depth, kept))
             fused = rankings[0] if len(rankings) == 1 else reciprocal_rank_fusion(rankings)
-            ranked = self._by_document(fused, k)
-            if depth >= len(self.snapshot.rows) or not self._falls_short(ranked, rankings, k):
+            ranked = self._by_document(view, fused, k)
+            if depth >= rows or not _falls_short(ranked, rankings, k):
                 return [_at_least(row, options.min_score) for row in ranked]
             depth *= 2
 
-    def _check(self, texts: Sequence[str], k: int, options: Options) -> int:
-        if not 1 <= k <= MOST_HITS:
-            raise UsageError(f"k must be between 1 and {MOST_HITS}, not {k}")
-        if options.mode not in MODES:
-            raise UsageError(f"unknown mode {options.mode!r}: choose one of {', '.join(MODES)}")
-        for number, text in enumerate(texts, start=1):
-            if not text.strip():
-                raise UsageError(f"query {number} is empty: give some words to search for")
-        dims = options.dims or self.snapshot.dims
-        if len(self.snapshot.rows) and not 1 <= dims <= self.snapshot.dims:
-            raise UsageError(
-                f"dims must be between 1 and {self.snapshot.dims}, the width of this index, not"
-                f" {dims}"
-            )
-        return dims
-
-    def _falls_short(
-        self, ranked: Sequence[Sequence[Ranked]], rankings: Sequence[Candidates], k: int
-    ) -> bool:
-        """Whether a query has too few documents while an index still has candidates for it."""
-        full = [(ranking.ids[:, -1:] >= 0).any(axis=1) for ranking in rankings]
-        more = np.logical_or.reduce(full)
-        return any(len(row) < k and more[query] for query, row in enumerate(ranked))
-
-    def _by_document(self, candidates: Candidates, k: int) -> list[list[Ranked]]:
+    def _by_document(self, view: _View, candidates: Candidates, k: int) -> list[list[Ranked]]:
         """Each document once, by its best passage; equal scores by id descending (trec_eval)."""
-        owners = self._owners_of(np.unique(candidates.ids[candidates.ids >= 0]))
+        owners = self._owners_of(view, np.unique(candidates.ids[candidates.ids >= 0]))
         rankings = []
         for ids, scores in zip(candidates.ids, candidates.scores, strict=True):
             best: dict[str, Ranked] = {}
@@ -205,25 +205,52 @@ class Searcher:
             rankings.append(sorted(ranking, key=lambda r: -r.score)[:k])
         return rankings
 
-    def _owners_of(self, vids: Ints) -> dict[int, str]:
-        missing = [vid for vid in vids.tolist() if vid not in self._owners]
-        if len(self._owners) + len(missing) > _KNOWN_OWNERS:
-            self._owners, missing = {}, vids.tolist()
-        for vid, row in self.reader.documents_of(missing).items():
-            self._owners[vid] = row.ext_id
-        return self._owners
+    def _owners_of(self, view: _View, vids: Ints) -> dict[int, str]:
+        wanted, known = vids.tolist(), view.owners
+        missing = [vid for vid in wanted if vid not in known]
+        found = {vid: row.ext_id for vid, row in self.reader.documents_of(missing).items()}
+        owners = {vid: known[vid] for vid in wanted if vid not in found} | found
+        if len(known) + len(found) > _KNOWN_OWNERS:
+            known = view.owners = {}
+        known.update(found)
+        return owners
 
-    def _retry(self, answer: Callable[[], T]) -> T:
-        self.refresh()
+    def _retry(self, answer: Callable[[_View], T]) -> T:
         for _ in range(_ATTEMPTS):
+            self.refresh()
             try:
-                return answer()
+                return answer(self._view)
             except StaleSnapshot:  # purged by a compaction meanwhile
-                self.refresh()
+                continue
         raise Corrupt(
             f"{self.reader.layout.catalog}: passages without a row: run `semsearch check`, then"
             " restore a backup or index again"
         )
+
+
+def _check(snapshot: Snapshot, texts: Sequence[str], k: int, options: Options) -> int:
+    if not 1 <= k <= MOST_HITS:
+        raise UsageError(f"k must be between 1 and {MOST_HITS}, not {k}")
+    if options.mode not in MODES:
+        raise UsageError(f"unknown mode {options.mode!r}: choose one of {', '.join(MODES)}")
+    for number, text in enumerate(texts, start=1):
+        if not text.strip():
+            raise UsageError(f"query {number} is empty: give some words to search for")
+    dims = snapshot.dims if options.dims is None else options.dims
+    if len(snapshot.rows) and not 1 <= dims <= snapshot.dims:
+        raise UsageError(
+            f"dims must be between 1 and {snapshot.dims}, the width of this index, not {dims}"
+        )
+    return dims
+
+
+def _falls_short(
+    ranked: Sequence[Sequence[Ranked]], rankings: Sequence[Candidates], k: int
+) -> bool:
+    """Whether a query has too few documents while an index still has candidates for it."""
+    full = [(ranking.ids[:, -1:] >= 0).any(axis=1) for ranking in rankings]
+    more = np.logical_or.reduce(full)
+    return any(len(row) < k and more[query] for query, row in enumerate(ranked))
 
 
 def _at_least(ranking: list[Ranked], min_score: float | None) -> list[Ranked]:
