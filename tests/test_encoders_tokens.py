@@ -1,5 +1,8 @@
 """What the tokenizer saw: lengths, cuts, unknown tokens, hostile texts; and the batches made."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,6 +13,7 @@ from semsearch.encoders.resolve import resolve_model
 from semsearch.encoders.runtimes.contract import OutOfMemory
 from semsearch.encoders.tokens import Tokens
 from semsearch.errors import ModelError
+from tests import models
 
 
 @pytest.fixture(scope="module")
@@ -149,3 +153,55 @@ def test_vectors_without_direction_are_refused():
 
     with pytest.raises(ModelError, match="without a direction"):
         encoder_on(Zero()).encode_queries(["x"])
+
+
+def without_fast_tokenizer(folder: Path, name: str) -> None:
+    """Leave a folder as older models are: a vocabulary, and no tokenizer.json."""
+    (folder / "tokenizer.json").unlink()
+    names: dict[str, object] = {
+        "pad_token": "<pad>",
+        "unk_token": "<unk>",
+        "cls_token": "<s>",
+        "sep_token": "</s>",
+    }
+    settings: dict[str, object] = {"tokenizer_class": name, "model_max_length": 48}
+    if name == "BertTokenizer":
+        names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "do_lower_case": True}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | names))
+    (folder / "special_tokens_map.json").unlink(missing_ok=True)
+
+
+def test_a_vocabulary_is_converted_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEMSEARCH_CACHE", str(tmp_path / "cache"))
+    folder = models.build("bert-cls", tmp_path)
+    vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+    expected = Tokens(read_folder(folder)).tokenize(["Return a new path", "naïve"])
+    without_fast_tokenizer(folder, "BertTokenizer")
+    (folder / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.__getitem__)))
+    with models.calm():
+        found = Tokens(read_folder(folder)).tokenize(["Return a new path", "naïve"])
+    assert [row.ids.tolist() for row in found] == [row.ids.tolist() for row in expected]
+    (cached,) = (tmp_path / "cache" / "tokenizers").iterdir()
+    monkeypatch.setattr("semsearch.encoders.tokenizer_file._convert", None)
+    assert Tokens(read_folder(folder)).special_tokens == 2
+    assert cached.suffix == ".json"
+
+
+def test_a_sentencepiece_model_gives_the_library_s_vectors(tmp_path, monkeypatch):
+    sentencepiece = pytest.importorskip("sentencepiece")
+    monkeypatch.setenv("SEMSEARCH_CACHE", str(tmp_path / "cache"))
+    folder = models.build("bert-unigram", tmp_path)
+    without_fast_tokenizer(folder, "XLMRobertaTokenizer")
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(models.sentences()),
+        model_prefix=str(folder / "sentencepiece.bpe"),
+        vocab_size=400,
+        minloglevel=2,
+    )
+    texts = ["Return a new path", "naïve \u65e5\u672c text", "a"]
+    with models.calm():
+        encoder = open_encoder(folder, runtime="torch", precision="float32")
+        encoded = encoder.encode_documents(texts)
+    assert encoded.unknown.tolist()[1] > 0
+    expected = models.reference(folder, texts)
+    assert (encoded.vectors * expected).sum(axis=1).min() > 0.9999

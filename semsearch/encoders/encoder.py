@@ -170,8 +170,11 @@ class Encoder:
             for group in groups:
                 yield group, one(group)
             return
-        with ThreadPoolExecutor(runtime.workers, "encode") as pool:
+        pool = ThreadPoolExecutor(runtime.workers, "encode")
+        try:
             yield from zip(groups, pool.map(one, groups), strict=True)
+        finally:  # also when interrupted: what has not started never does
+            pool.shutdown(cancel_futures=True)
 
     def _unit(self, rows: Floats) -> Floats:
         try:

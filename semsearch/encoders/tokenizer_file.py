@@ -3,31 +3,49 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import warnings
 from pathlib import Path
 
 from semsearch.encoders.fingerprint import tokenizer_digest
 from semsearch.encoders.folder import ModelConfig
-from semsearch.errors import ModelError
+from semsearch.errors import ModelError, StorageError
 from semsearch.fs import cache_folder, write_file
 
+log = logging.getLogger("semsearch")
 
-def tokenizer_file(config: ModelConfig) -> Path:
-    """The path of a ``tokenizer.json``. Raises ModelError if the folder has no usable tokenizer."""
+
+def tokenizer_json(config: ModelConfig) -> str:
+    """The text of a ``tokenizer.json``. Raises ModelError if there is no usable tokenizer."""
     own = config.token_folder / "tokenizer.json"
     if own.is_file():
-        return own
+        return _read(own)
     settings = config.token_folder / "tokenizer_config.json"
-    parts = [*tokenizer_digest(config), settings.read_text() if settings.is_file() else ""]
+    parts = [*tokenizer_digest(config), _read(settings) if settings.is_file() else ""]
     name = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     cached = cache_folder() / "tokenizers" / f"{name}.json"
-    if not cached.is_file():
-        write_file(cached, _convert(config.token_folder).encode())
-    return cached
+    if cached.is_file():
+        return _read(cached)
+    text = _convert(config.token_folder)
+    try:
+        write_file(cached, text.encode())
+    except StorageError as exc:
+        log.warning("the converted tokenizer is not kept: %s", exc)
+    return text
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ModelError(f"{path}: cannot be read: {exc}") from exc
 
 
 def _convert(folder: Path) -> str:
     try:
-        from transformers import AutoTokenizer
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(
             str(folder), trust_remote_code=False, local_files_only=True

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from semsearch.encoders.folder import ModelConfig
-from semsearch.encoders.tokenizer_file import tokenizer_file
+from semsearch.encoders.tokenizer_file import tokenizer_json
 from semsearch.errors import ModelError
 
 if TYPE_CHECKING:
@@ -48,11 +48,11 @@ class Tokens:
         """Load the tokenizer. Raises ModelError if the folder has none that can be used."""
         from tokenizers import Tokenizer
 
-        file = tokenizer_file(config)
+        text = tokenizer_json(config)
         try:
-            self._tokenizer: Any = Tokenizer.from_file(str(file))
+            self._tokenizer: Any = Tokenizer.from_str(text)
         except Exception as exc:  # the library raises bare Exception
-            raise ModelError(f"{file}: cannot be read: {exc}") from exc
+            raise ModelError(f"{config.token_folder}: not a usable tokenizer: {exc}") from exc
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         if config.lower_case:
