@@ -776,8 +776,11 @@ def test_another_model_is_refused(corpus):
 
 @pytest.mark.parametrize("text", ["", "  \n\t"])
 def test_an_empty_query_is_refused(corpus, text):
-    with pytest.raises(UsageError, match="query 2 is empty"):
-        corpus.searcher.rank(["fine", text], 5)
+    with pytest.raises(UsageError, match="^the query is empty: give some words to search for$"):
+        corpus.searcher.search(text)
+    fine, nothing, other = corpus.searcher.rank(["bal", text, "car"], 5)
+    assert nothing == []
+    assert [fine, other] == corpus.searcher.rank(["bal", "car"], 5)
 
 
 UNUSUAL = {

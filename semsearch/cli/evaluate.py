@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from semsearch.cli.output import bold, json_option, mode_option, note, print_json, progress_bar
+from semsearch.cli.output import (
+    bold,
+    count,
+    json_option,
+    mode_option,
+    note,
+    print_json,
+    progress_bar,
+)
 
 if TYPE_CHECKING:
     from semsearch.corpus import BeirDataset
@@ -65,8 +73,8 @@ def evaluate(dataset: str | None, folder: str | None, as_json: bool, **options: 
 
     labelled = BeirDataset.open(dataset, options["split"], options["queries"], options["qrels"])
     if labelled.missing_queries:
-        missing = len(labelled.missing_queries)
-        note(f"{missing:,} judged queries are not in the queries file: left out")
+        missing = count(len(labelled.missing_queries), "judged query is", "judged queries are")
+        note(f"{missing} not in the queries file: left out")
     modes = [options["mode"]] if options["mode"] else None
     dims = _dims(options["dims"])
     with _open(labelled, folder, options["model"], options["fresh"]) as index:

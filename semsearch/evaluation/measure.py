@@ -11,7 +11,7 @@ import numpy as np
 
 from semsearch import __version__
 from semsearch.corpus import BeirDataset
-from semsearch.errors import InputError
+from semsearch.errors import InputError, UsageError
 from semsearch.evaluation.report import Report, ResultRow
 from semsearch.metrics import Evaluation, evaluate_run
 from semsearch.search.facade import Index
@@ -50,10 +50,12 @@ def evaluate(
 
     Without ``modes`` and ``dims``: first the default pipeline exactly as ``Index.search`` runs it,
     then every mode at every width. With them: exactly those. Scores per width are exact, whatever
-    the index serves. ``progress`` gets the name of each pipeline. Raises InputError when no judged
-    document is in the index.
+    the index serves. Judged queries that the set does not hold are left out. ``progress`` gets the
+    name of each pipeline. Raises InputError when no relevant document is in the index, UsageError
+    for a width that it does not have.
     """
     labelled = dataset if isinstance(dataset, BeirDataset) else BeirDataset.open(dataset, split)
+    index.searcher.refresh()
     missing = missing_documents(index, labelled)
     searcher = index.searcher
     pipelines = choose_pipelines(searcher, modes, dims)
@@ -94,6 +96,11 @@ def choose_pipelines(
 ) -> list[Pipeline]:
     """The rows of a report: the default and everything beside it, or exactly what was asked."""
     stored = searcher.snapshot.dims
+    for width in dims or ():
+        if not 1 <= width <= stored:
+            raise UsageError(
+                f"dims must be between 1 and {stored}, the width of this index, not {width}"
+            )
     widths = list(dims or [stored, *(w for w in _WIDTHS if w < stored)])
     rows = []
     for mode in modes or MODES:
@@ -105,7 +112,8 @@ def choose_pipelines(
 
 def missing_documents(index: Index, dataset: BeirDataset) -> int:
     """How many relevant documents the index lacks. Raises InputError when it lacks them all."""
-    relevant = {d for grades in dataset.qrels.values() for d, g in grades.items() if g > 0}
+    asked = [dataset.qrels[query.id] for query in dataset.queries]
+    relevant = {d for grades in asked for d, g in grades.items() if g > 0}
     there = index.searcher.reader.live_by_id(sorted(relevant))
     if relevant and not there:
         raise InputError(
@@ -121,13 +129,14 @@ class _Runner:
     def __init__(self, searcher: Searcher, dataset: BeirDataset) -> None:
         self._searcher = searcher
         self._dataset = dataset
+        self._qrels = {query.id: dataset.qrels[query.id] for query in dataset.queries}
         self._texts = [query.text for query in dataset.queries]
         self._vectors: Floats | None = None
         self.evaluations: list[Evaluation] = []
 
     def measure(self, pipeline: Pipeline) -> ResultRow:
         run = as_run(self._dataset, self._rank(pipeline, DEPTH))
-        found = evaluate_run(self._dataset.qrels, run)
+        found = evaluate_run(self._qrels, run)
         self.evaluations.append(found)
         lexical = pipeline.mode == "lexical"
         return ResultRow(

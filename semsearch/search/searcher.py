@@ -116,6 +116,8 @@ class Searcher:
 
         Raises UsageError, Mismatch (another model), Corrupt.
         """
+        if not text.strip():
+            raise UsageError("the query is empty: give some words to search for")
 
         def answer(view: _View) -> list[Hit]:
             ranking = self._rank(view, [text], k, options)[0]
@@ -137,9 +139,17 @@ class Searcher:
     ) -> list[list[Ranked]]:
         """Rankings of many queries at once, each of at most ``k`` documents, best first.
 
-        ``vectors`` are those that ``encode`` gave for the texts, where they are known already.
+        ``vectors`` are those that ``encode`` gave for the texts, where they are known already. A
+        text without words gets an empty ranking: among many it is no reason to answer none.
         """
-        return self._retry(lambda view: self._rank(view, texts, k, options, vectors))
+        asked = [number for number, text in enumerate(texts) if text.strip()]
+        some = None if vectors is None else vectors[asked]
+        words = [texts[number] for number in asked]
+        found = self._retry(lambda view: self._rank(view, words, k, options, some))
+        rankings: list[list[Ranked]] = [[] for _ in texts]
+        for number, ranking in zip(asked, found, strict=True):
+            rankings[number] = ranking
+        return rankings
 
     def encode(self, texts: Sequence[str]) -> Floats:
         """Query vectors float32 (Q, dim), in the space of the stored ones. Raises Mismatch."""
@@ -170,7 +180,7 @@ class Searcher:
         vectors: Floats | None = None,
     ) -> list[list[Ranked]]:
         source, rows = view.source, len(view.snapshot.rows)
-        dims = _check(view.snapshot, texts, k, options)
+        dims = _check(view.snapshot, k, options)
         if not rows or not texts:
             return [[] for _ in texts]
         kept = source.resolve(options.conditions)
@@ -228,14 +238,11 @@ class Searcher:
         )
 
 
-def _check(snapshot: Snapshot, texts: Sequence[str], k: int, options: Options) -> int:
+def _check(snapshot: Snapshot, k: int, options: Options) -> int:
     if not 1 <= k <= MOST_HITS:
         raise UsageError(f"k must be between 1 and {MOST_HITS}, not {k}")
     if options.mode not in MODES:
         raise UsageError(f"unknown mode {options.mode!r}: choose one of {', '.join(MODES)}")
-    for number, text in enumerate(texts, start=1):
-        if not text.strip():
-            raise UsageError(f"query {number} is empty: give some words to search for")
     dims = snapshot.dims if options.dims is None else options.dims
     if len(snapshot.rows) and not 1 <= dims <= snapshot.dims:
         raise UsageError(
