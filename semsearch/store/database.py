@@ -116,9 +116,7 @@ def database_errors(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as exc:
         raise _translated(exc, path) from exc
     except (sqlite3.DatabaseError, UnicodeDecodeError) as exc:  # its own messages hold raw bytes
-        raise Corrupt(
-            f"{path}: the catalog is damaged ({exc}): restore a backup or index again"
-        ) from exc
+        raise _unreadable(exc, path) from exc
 
 
 def _translated(exc: sqlite3.OperationalError, path: Path) -> Exception:
@@ -131,7 +129,12 @@ def _translated(exc: sqlite3.OperationalError, path: Path) -> Exception:
         return StorageError(f"{path}: busy for {_BUSY_SECONDS:.0f} s: try again")
     if name.startswith("SQLITE_IOERR"):
         return StorageError(f"{path}: the disk reports an input/output error ({name})")
-    return Corrupt(f"{path}: the catalog is damaged ({exc}): restore a backup or index again")
+    return _unreadable(exc, path)
+
+
+def _unreadable(exc: Exception, path: Path) -> Corrupt:
+    said = " ".join(str(exc).split())  # a damaged schema is quoted with its line breaks
+    return Corrupt(f"{path}: the catalog is damaged ({said}): restore a backup or index again")
 
 
 def _connect(path: Path) -> sqlite3.Connection:
