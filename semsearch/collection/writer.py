@@ -116,7 +116,12 @@ class Writer:
         return rows.take(np.searchsorted(rows.ids, vids).astype(np.int64)).astype(np.float16)
 
     def commit(self, changes: Sequence[Change]) -> int:
-        """Add or replace documents; returns the new generation. All of it is durable, or none."""
+        """Add or replace documents; returns the new generation. All of it is durable, or none.
+
+        Raises ValueError for two changes of one document, StorageError, InputError, Corrupt.
+        """
+        if len({change.document.id for change in changes}) < len(changes):
+            raise ValueError("one commit holds two changes of one document")
         first = catalog.next_id(self.connection, "passage")
         vectors = [p.vector for change in changes for p in change.passages]
         vids = np.arange(first, first + len(vectors), dtype=np.int64)
