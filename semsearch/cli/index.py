@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,13 +105,18 @@ def _source(path: str, options: dict[str, Any], skipped: list[InputError]) -> So
 
 def _estimate(corpus: tuple[str, ...]) -> int | None:
     """How many documents there will be, for the ETA: lines of JSONL files, else unknown."""
+    if not sys.stderr.isatty():
+        return None  # nobody is shown an ETA: spare reading everything twice
     total = 0
     for path in map(Path, corpus):
         if path.suffix not in (".jsonl", ".ndjson") or not path.is_file():
             return None
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                total += block.count(b"\n")
+        try:
+            with open(path, "rb") as file:
+                while block := file.read(1 << 20):
+                    total += block.count(b"\n")
+        except OSError:  # the reader will say so
+            return None
     return total
 
 
@@ -162,7 +168,8 @@ def _print(summary: Summary, folder: str, documents: int, seconds: float, encode
         f" {count(documents, 'document')} in all"
     )
     if summary.moved:
-        click.echo(f"{count(summary.moved, 'document')} now come from another source")
+        moved = count(summary.moved, "document now comes", "documents now come")
+        click.echo(f"{moved} from another source")
     if summary.duplicates:
         click.echo(f"{count(summary.duplicates, 'duplicate')} in the input")
     if summary.truncated:

@@ -5,8 +5,11 @@ Exit codes: 0 done, 1 failure, 2 wrong usage, 130 stopped by Ctrl-C.
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -71,9 +74,23 @@ class Commands(click.Group):
             raise click.UsageError(str(exc), ctx=None) from exc
         except SemsearchError as exc:
             raise click.ClickException(one_line(str(exc))) from exc
+        except OSError as exc:
+            if exc.errno == errno.EPIPE:
+                raise
+            _drop_output()
+            place = exc.filename or "standard output"
+            raise click.ClickException(one_line(f"{place}: {exc.strerror or exc}")) from exc
         except KeyboardInterrupt:
             click.echo("\nstopped: what was committed is safe; run again to go on", err=True)
             ctx.exit(130)
+
+
+def _drop_output() -> None:
+    """Let what could not be written go, or the interpreter fails on it again when it ends."""
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def one_line(message: str) -> str:
@@ -104,4 +121,6 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # a document may hold what the terminal cannot show
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+    if hasattr(sys.stdin, "reconfigure"):  # a query may be piped in from anywhere
+        sys.stdin.reconfigure(encoding="utf-8", errors="replace")
     cli(prog_name="semsearch")

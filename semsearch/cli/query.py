@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from semsearch.types import Hit
 
 _SNIPPET_LINES = 2
+_NARROWEST = 40
 
 
 @click.command(
@@ -26,6 +27,7 @@ _SNIPPET_LINES = 2
 )
 @click.argument("text", required=False)
 @index_option
+@click.option("-m", "--model", help="Where the index's own model is now, if it has moved.")
 @click.option("-k", "k", type=int, help="How many hits.  [default: 10; 100 with --queries]")
 @mode_option
 @click.option("--dims", type=int, help="Compare only the first so many dimensions.")
@@ -64,9 +66,10 @@ def query(text: str | None, folder: str, k: int | None, as_json: bool, **options
         parse_filter(options["filters"]),
         options["min_score"],
     )
-    with Index(folder, None) as index:
+    with Index(folder, options["model"]) as index:
         if options["queries"]:
-            _many(index, Path(options["queries"]), Path(options["run_file"]), k or 100, chosen)
+            most = 100 if k is None else k
+            _many(index, Path(options["queries"]), Path(options["run_file"]), most, chosen)
             return
         wanted = sys.stdin.read() if text == "-" else str(text)
         hits = index.searcher.search(wanted, 10 if k is None else k, chosen)
@@ -106,10 +109,10 @@ def print_hits(hits: list[Hit]) -> None:
     """Hits as people read them: rank, score, id and title, then the beginning of the text."""
     if not hits:
         note("no hits")
-    width = min(shutil.get_terminal_size((88, 24)).columns, 100)
+    width = min(max(shutil.get_terminal_size((88, 24)).columns, _NARROWEST), 100)
     for hit in hits:
         name, title = _clean(hit.id), _clean(hit.title)
-        shown = title if title.startswith(name) else f"{name}  {title}"
+        shown = title if title.startswith(name) else f"{name}  {title}".rstrip()
         head = f"{hit.rank:>3}  {hit.score:.4f}  "
         click.echo(head + bold(_cut(shown, width - len(head))))
         for row in _snippet(hit.text, width - 5):
