@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 
 _NO_LIMIT = 2**62  # there may be more documents by now than in the snapshot
+_REMEMBERED = 32  # resolved filters; each is at most EXACT_ROWS documents
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class CandidateSource:
 
     def __init__(self, reader: Reader, snapshot: Snapshot) -> None:
         self._reader = reader
+        self._resolved: dict[str, Kept] = {}
         self.snapshot = snapshot
 
     @cached_property
@@ -71,8 +73,15 @@ class CandidateSource:
         """Turn a filter into vids when it keeps few enough documents."""
         if not conditions:
             return EVERYTHING
-        vids = self._reader.vids_matching(conditions)
-        return Kept(conditions=conditions) if vids is None else Kept(vids)
+        key = repr(conditions)  # the conditions themselves take 1, 1.0 and true for equal
+        kept = self._resolved.get(key)
+        if kept is None:
+            vids = self._reader.vids_matching(conditions)
+            kept = Kept(conditions=conditions) if vids is None else Kept(vids)
+            if len(self._resolved) >= _REMEMBERED:
+                self._resolved = {}
+            self._resolved[key] = kept
+        return kept
 
     @cached_property
     def exact(self) -> VectorIndex:
