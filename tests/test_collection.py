@@ -651,9 +651,7 @@ def small_disk(folder, size):
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_is_one_line_and_the_next_commit_works_when_there_is_space(
-    tmp_path, monkeypatch
-):
+def test_a_full_disk_is_one_line_and_the_next_commit_works_when_there_is_space(tmp_path):
     """On a real full disk if one can be mounted; else SQLite's own limit on the file's size."""
     with small_disk(tmp_path / "disk", 400 * 1024) as is_real:
         folder = tmp_path / "disk" / "index"
@@ -700,7 +698,7 @@ def test_a_full_disk_is_one_line_and_the_next_commit_works_when_there_is_space(
 
 
 @contextmanager
-def read_only(folder, monkeypatch):
+def read_only(folder):
     """A folder that cannot be written: mounted so where that is possible, else by its permissions.
 
     Root ignores permissions, so what they would refuse is refused here in its place.
@@ -717,14 +715,13 @@ def read_only(folder, monkeypatch):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
             return real(path, flags, *rest, **options)
 
-        monkeypatch.setattr(os, "open", refuse)
         for path in [folder, *folder.rglob("*")]:
             path.chmod(0o555 if path.is_dir() else 0o444)
-        try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "open", refuse)
             yield
-        finally:
-            for path in [folder, *folder.rglob("*")]:
-                path.chmod(0o755 if path.is_dir() else 0o644)
+        for path in [folder, *folder.rglob("*")]:
+            path.chmod(0o755 if path.is_dir() else 0o644)
         return
     try:
         yield
@@ -732,12 +729,12 @@ def read_only(folder, monkeypatch):
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_read_only_folder_is_read_and_a_writer_is_refused_in_one_line(tmp_path, monkeypatch):
+def test_a_read_only_folder_is_read_and_a_writer_is_refused_in_one_line(tmp_path):
     folder = tmp_path / "index"
     many = [document(n) for n in range(12)]
     with new_index(folder, *many):
         pass
-    with read_only(folder, monkeypatch):
+    with read_only(folder):
         with Reader(folder) as reader:
             assert_holds(reader.snapshot(), reader, model_of(*many))
             assert [str(finding) for finding in check_index(reader)] == []
