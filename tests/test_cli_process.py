@@ -1,0 +1,324 @@
+"""The command line as a process: signals, pipes, terminals, full and read-only disks."""
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import termios
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from semsearch.search.searcher import Options
+from semsearch.types import Document
+from tests.fakes import FakeEncoder, contents, dump, index_into, make_documents, searching
+
+ROOT = Path(__file__).parents[1]
+
+# The command with an encoder that needs no model. $WAIT_AT names a batch before which it waits to
+# be interrupted, after it has made the file $WAITING.
+SCRIPT = """
+import os, sys, time
+from pathlib import Path
+import semsearch.encoders, semsearch.indexing.source
+from semsearch.types import Document
+from tests.fakes import FakeEncoder
+
+def wait(batch):
+    if batch == int(os.environ.get("WAIT_AT", 0)):
+        Path(os.environ["WAITING"]).touch()
+        time.sleep(60)
+
+semsearch.indexing.source.WINDOW_DOCUMENTS = 20
+encoder = FakeEncoder(before_batch=wait)
+semsearch.encoders.open_encoder = lambda *_, **__: encoder
+for name in os.environ.get("BLOCKED", "").split():
+    sys.modules[name] = None
+
+from semsearch.cli.main import main
+main()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "made.idx"
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    path = tmp_path / "corpus.jsonl"
+    write(path, make_documents(100))
+    return path
+
+
+def write(path, documents):
+    records = [{"_id": d.id, "title": d.title, "text": d.text, **d.metadata} for d in documents]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def environment(**more):
+    values = {"PATH", "HOME", "TMPDIR", "SEMSEARCH_CACHE", "LANG"} & os.environ.keys()
+    kept = {name: os.environ[name] for name in values}
+    return kept | {"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "TERM": "xterm"} | more
+
+
+def start(*arguments, env=None, **options):
+    command = [sys.executable, "-c", SCRIPT, *map(str, arguments)]
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, env=environment(**(env or {})), **streams | options)
+
+
+def run(*arguments, stdin=None, env=None, **options):
+    if stdin is not None:
+        options["stdin"] = subprocess.PIPE
+    process = start(*arguments, env=env, **options)
+    out, err = process.communicate(stdin, timeout=60)
+    return process.returncode, (out or b"").decode(), (err or b"").decode()
+
+
+def test_ctrl_c_leaves_a_usable_index(folder, corpus, tmp_path):
+    waiting = tmp_path / "waiting"
+    env = {"WAIT_AT": "5", "WAITING": str(waiting)}  # two batches a window: the third window
+    process = start("index", corpus, "-i", folder, env=env)
+    while not waiting.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert out == b""
+    assert err.decode().strip() == "stopped: what was committed is safe; run again to go on"
+    documents = make_documents(100)
+    assert list(contents(folder)) == [d.id for d in documents[:40]]
+    hits = searching(folder, FakeEncoder()).search(documents[33].content, 1, Options("dense"))
+    assert hits[0].id == "d0033"
+    code, out, err = run("index", corpus, "-i", folder, "--json")
+    assert (code, err) == (0, "")
+    facts = json.loads(out)
+    assert (facts["new"], facts["unchanged"], facts["encoded"]) == (60, 40, 60)
+    whole = folder.with_name("whole.idx")
+    index_into(whole, FakeEncoder(), documents, str(corpus))
+    assert dump(folder) == dump(whole)
+
+
+def test_a_killed_run_blocks_nobody(folder, corpus, tmp_path):
+    waiting = tmp_path / "waiting"
+    process = start("index", corpus, "-i", folder, env={"WAIT_AT": "3", "WAITING": str(waiting)})
+    while not waiting.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    code, out, err = run("index", corpus, "-i", folder)
+    assert (code, out) == (1, "")
+    assert err == (
+        f"Error: {folder}: another process (pid {process.pid}) is writing to this index: wait for"
+        " it to finish, then run again\n"
+    )
+    process.kill()
+    process.communicate()
+    code, out, _ = run("index", corpus, "-i", folder, "--json")
+    assert code == 0
+    assert json.loads(out)["unchanged"] == 20
+
+
+def test_a_reader_that_stops_early_ends_the_export_quietly(folder):
+    index_into(folder, FakeEncoder(), make_documents(2000, words=30))
+    process = start("export", "-i", folder)
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr is not None
+    err = process.stderr.read()
+    process.stderr.close()
+    assert json.loads(first)["_id"] == "d0000"
+    assert process.wait(30) == -signal.SIGPIPE
+    assert err == b""
+
+
+def test_output_that_cannot_be_written(folder):
+    index_into(folder, FakeEncoder(), make_documents(5))
+    with open("/dev/full", "wb") as full:
+        code, _, err = run("export", "-i", folder, stdout=full)
+    assert code == 1
+    assert err == "Error: standard output: No space left on device\n"
+
+
+def test_a_query_from_a_pipe_may_hold_any_bytes(folder):
+    index_into(folder, FakeEncoder(), make_documents(5))
+    code, out, err = run("query", "-", "-i", folder, "--json", stdin=b"caf\xe9 \x00 bal")
+    assert (code, err) == (0, "")
+    assert len(json.loads(out)) == 5
+
+
+def test_bytes_that_are_no_text_can_be_arguments(folder):
+    index_into(folder, FakeEncoder(), make_documents(5))
+    command: list[str | bytes]
+    command = [sys.executable, "-c", SCRIPT, "query", b"caf\xe9", "-i", str(folder), "--json"]
+    done = subprocess.run(command, env=environment(), capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert len(json.loads(done.stdout)) == 5
+
+
+def test_documents_reach_a_terminal_that_cannot_show_them(folder):
+    index_into(folder, FakeEncoder(), [Document("ü", "bal 日本語")])
+    process = start("query", "bal", "-i", folder, env={"PYTHONIOENCODING": "latin-1"})
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, b"")
+    assert out.decode("latin-1").splitlines()[1] == "     bal ???"
+    assert "ü".encode("latin-1") in out
+
+
+# Terminals
+
+
+@contextmanager
+def terminal():
+    """A pseudo-terminal: its slave end, and a function that reads what was written to it."""
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (24, 80))
+
+    def read(process):
+        os.close(slave)
+        shown = b""
+        while select.select([master], [], [], 60)[0]:
+            try:
+                block = os.read(master, 65536)
+            except OSError:  # Linux says so when the last writer has gone
+                break
+            if not block:
+                break
+            shown += block
+        process.wait(60)
+        return shown.decode()
+
+    try:
+        yield slave, read
+    finally:
+        os.close(master)
+
+
+def test_progress_is_shown_on_a_terminal_only(folder, corpus):
+    with terminal() as (slave, read):
+        process = start("index", corpus, "-i", folder, stderr=slave)
+        shown = read(process)
+        out = process.stdout.read().decode()
+        process.stdout.close()
+    assert process.returncode == 0
+    assert "indexing:" in shown
+    assert "/100 [" in shown, "the ETA counts lines of the file"
+    assert out.startswith(f"{folder}: 100 new")
+    code, quiet, err = run("index", corpus, "-i", folder.with_name("other.idx"))
+    assert (code, err) == (0, "")
+    assert quiet.count("\n") == 2
+
+
+@pytest.mark.parametrize("colour", [True, False])
+def test_hits_are_bold_on_a_terminal_unless_no_color(folder, colour):
+    index_into(folder, FakeEncoder(), make_documents(3))
+    env = {"COLUMNS": "80"} if colour else {"COLUMNS": "80", "NO_COLOR": "1"}
+    with terminal() as (slave, read):
+        process = start("query", "title 1", "-i", folder, stdout=slave, env=env)
+        shown = read(process)
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+        process.stderr.close()
+    assert process.returncode == 0
+    assert "title 1" in shown
+    assert ("\x1b[1m" in shown) == colour
+
+
+# Disks
+
+
+@contextmanager
+def mounted(folder, *options):
+    """A file system of its own, where this process may mount one."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(folder)]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("THIS PROCESS MAY NOT MOUNT A FILE SYSTEM: full disks are only simulated")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_disk_that_fills_up(tmp_path):
+    few, many = tmp_path / "few.jsonl", tmp_path / "many.jsonl"
+    write(few, make_documents(20))
+    write(many, make_documents(700, words=120))
+    with mounted(tmp_path / "disk", "size=900k") as disk:
+        folder = disk / "idx"
+        assert run("index", few, "-i", folder)[0] == 0
+        code, out, err = run("index", many, "-i", folder)
+        assert (code, out) == (1, "")
+        assert re.fullmatch(rf"Error: {folder}\S*: .*the disk is full: free some space.*\n", err)
+        stored = list(contents(folder))
+        assert len(stored) >= 20
+        assert len(stored) % 20 == 0, "whole windows only"
+        assert stored[0] == "d0000"
+        assert len(json.loads(run("query", "title 5", "-i", folder, "--json", "-k", "5")[1])) == 5
+        subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
+        code, out, err = run("index", many, "-i", folder, "--json")
+        assert (code, err) == (0, "")
+        assert json.loads(out)["documents"] == 700
+
+
+def test_a_disk_that_is_read_only(tmp_path):
+    corpus = tmp_path / "corpus.jsonl"
+    write(corpus, make_documents(20))
+    with mounted(tmp_path / "disk", "size=9m") as disk:
+        folder = disk / "idx"
+        assert run("index", corpus, "-i", folder)[0] == 0
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        for command in (f"index {corpus}", "delete d0001", "compact"):
+            code, out, err = run(*command.split(), "-i", folder)
+            assert (code, out) == (1, "")
+            assert re.fullmatch(rf"Error: {folder}\S*: .*read-only.*\n", err)
+        code, _, err = run("index", corpus, "-i", disk / "new.idx")
+        assert code == 1
+        assert re.fullmatch(rf"Error: {disk}\S*: .*read-only.*\n", err)
+        for mode in ("hybrid", "lexical"):
+            code, out, err = run("query", "title 3", "-i", folder, "--json", "--mode", mode)
+            assert (code, err) == (0, "")
+            assert json.loads(out)
+
+
+# The installed command with the real model
+
+
+def test_the_installed_command_needs_no_option(tmp_path):
+    program = Path(sys.executable).with_name("semsearch")
+    assert program.is_file()
+    texts = {
+        "clock": "Suspend execution of the calling thread for a number of seconds.",
+        "folder": "Recursively copy an entire directory tree.",
+        "json": "Deserialize a string to a Python object.",
+    }
+    lines = [json.dumps({"_id": name, "text": text}) for name, text in texts.items()]
+    (tmp_path / "corpus.jsonl").write_text("\n".join(lines))
+
+    def call(*arguments):
+        done = subprocess.run(
+            [program, *arguments], cwd=tmp_path, env=environment(), capture_output=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+        return done.stdout.decode()
+
+    out = call("index", "corpus.jsonl")
+    assert out.startswith(".semsearch: 3 new / 0 updated / 0 unchanged")
+    assert "encoded by sentence-transformers/all-MiniLM-L6-v2" in out
+    for question, name in [
+        ("how do I wait a while", "clock"),
+        ("duplicate files below a path", "folder"),
+        ("parse text that holds data", "json"),
+    ]:
+        (hit,) = json.loads(call("query", question, "-k", "1", "--json", "--mode", "dense"))
+        assert hit["id"] == name
+    assert call("query", "wait", "-k", "1").splitlines()[1].strip() == texts["clock"]
