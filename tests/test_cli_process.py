@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 # The command with an encoder that needs no model. $WAIT_AT names a batch before which it waits to
 # be interrupted, after it has made the file $WAITING.
 SCRIPT = """
-import os, sys, time
+import os, time
 from pathlib import Path
 import semsearch.encoders, semsearch.indexing.source
 from semsearch.types import Document
@@ -38,9 +38,6 @@ def wait(batch):
 semsearch.indexing.source.WINDOW_DOCUMENTS = 20
 encoder = FakeEncoder(before_batch=wait)
 semsearch.encoders.open_encoder = lambda *_, **__: encoder
-for name in os.environ.get("BLOCKED", "").split():
-    sys.modules[name] = None
-
 from semsearch.cli.main import main
 main()
 """
@@ -322,3 +319,22 @@ def test_the_installed_command_needs_no_option(tmp_path):
         (hit,) = json.loads(call("query", question, "-k", "1", "--json", "--mode", "dense"))
         assert hit["id"] == name
     assert call("query", "wait", "-k", "1").splitlines()[1].strip() == texts["clock"]
+
+
+@pytest.mark.slow
+def test_without_openvino_torch_encodes_and_one_line_says_so(tmp_path):
+    write(tmp_path / "corpus.jsonl", make_documents(3))
+    script = (
+        "import sys; sys.modules['openvino'] = None\nfrom semsearch.cli.main import main\nmain()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "index", "corpus.jsonl"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert done.stdout.startswith(b".semsearch: 3 new")
+    (note,) = done.stderr.decode().splitlines()
+    assert re.match(r"note: .*openvino.*pip install", note)
