@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,10 +17,17 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from semsearch import fs
-from semsearch.collection import layout, maintain
+from semsearch.collection import layout, maintain, snapshot
 from semsearch.collection.check import check_index
 from semsearch.collection.layout import Layout
 from semsearch.collection.reader import Reader, StaleSnapshot
@@ -28,6 +36,7 @@ from semsearch.errors import InputError, Locked, NotFound, SemsearchError, Stora
 from semsearch.index.exact import ExactIndex
 from semsearch.store import documents
 from semsearch.store.filters import parse_filter
+from semsearch.store.segments import Segment
 from semsearch.types import Document
 from tests.store_model import (
     DIM,
@@ -86,6 +95,9 @@ TEXTS = [
 KINDS = {"whole": (DIM, ()), "cut after rotation": (DIM // 2, ()), "matryoshka": (DIM // 2, (8, 4))}
 
 
+REACHED: Counter[str] = Counter()
+
+
 class Collection(RuleBasedStateMachine):
     """Every operation of the writer, in any order, with readers that hold older snapshots."""
 
@@ -94,7 +106,10 @@ class Collection(RuleBasedStateMachine):
         self.stack = ExitStack()
         self.patch = pytest.MonkeyPatch()
         small_sizes(self.patch.setattr)
-        self.folder = Path(tempfile.mkdtemp(prefix="collection-"))
+        self.patch.setattr(layout, "ROTATION_ROWS_PER_DIM", 1)
+        self.patch.setattr(layout, "MERGE_COUNT", 2)
+        memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # many small flushes
+        self.folder = Path(tempfile.mkdtemp(prefix="semsearch-", dir=memory))
         self.model: dict[str, Document] = {}
         self.used: set[int] = set()
         self.gone: set[int] = set()
@@ -139,16 +154,27 @@ class Collection(RuleBasedStateMachine):
         year=st.integers(0, 3),
         copy=st.booleans(),
     )
+    def upsert_some(self, ids, text, year, copy):
+        self.upsert(ids, text, year, copy)
+
     def upsert(self, ids, text, year, copy):
         wanted = [Document(id, text, id if year else "", {"year": year}, "corpus") for id in ids]
         changes = [change_of(self.writer, d) for d in wanted]
         if copy and len(self.writer.snapshot.rows):
             changes = [self.known(change) for change in changes]
         self.generation += 1
+        before = self.writer.snapshot
         assert self.writer.commit(changes) == self.generation
+        if len(self.writer.snapshot.segments) > len(before.segments):
+            REACHED["flush after rotation" if before.rotation_id else "flush"] += 1
+        REACHED["update after rotation"] += before.rotation_id is not None and copy
         self.model.update(model_of(*wanted))
 
-    @rule(ids=st.lists(st.sampled_from([*IDS, "unknown"]), max_size=5))
+    @rule(text=st.sampled_from(TEXTS), half=st.integers(0, 1))
+    def upsert_many(self, text, half):
+        self.upsert(IDS[half::2], text, half, copy=False)
+
+    @rule(ids=st.lists(st.sampled_from([*IDS, "unknown"]), max_size=3))
     def delete(self, ids):
         there = sorted(set(ids) & set(self.model))
         assert self.writer.delete(ids) == there
@@ -165,7 +191,7 @@ class Collection(RuleBasedStateMachine):
         everything = np.arange(len(before.rows))
         np.testing.assert_array_equal(after.rows.take(everything), before.rows.take(everything))
         assert (after.generation.gen > before.generation.gen) == (after.segments != before.segments)
-        assert len([row for row in after.segments if row.n < 20]) < 6
+        REACHED["merge"] += after.segments != before.segments
         self.generation = after.generation.gen
 
     @rule()
@@ -173,14 +199,16 @@ class Collection(RuleBasedStateMachine):
         before = self.writer.snapshot
         maintain.fit_rotation_if_due(self.writer)
         snapshot = self.writer.snapshot
-        due = before.generation.n_passage >= 2 * DIM and not self.matryoshka
+        due = before.generation.n_passage >= DIM and not self.matryoshka
         assert (snapshot.rotation_id is not None) == (due or before.rotation_id is not None)
+        REACHED["rotation"] += snapshot.rotation_id != before.rotation_id
         if snapshot.rotation_id is not None:
             assert snapshot.rows.dim == (self.dims if len(snapshot.segments) else snapshot.rows.dim)
         self.generation = snapshot.generation.gen
 
     @rule()
     def compact(self):
+        REACHED["compaction of dead rows"] += len(self.writer.snapshot.dead) > 0
         maintain.compact(self.writer)
         snapshot = self.writer.snapshot
         assert len(snapshot.dead) == 0
@@ -208,8 +236,8 @@ class Collection(RuleBasedStateMachine):
     @rule()
     def read_again(self):
         """Held snapshots answer as before; their readers see the newest when they ask for it."""
-        for reader, snapshot, vectors, model in self.held:
-            assert_still_answers(reader, snapshot, vectors, model)
+        for reader, held, vectors, model in self.held:
+            assert_still_answers(reader, held, vectors, model)
             assert_holds(reader.snapshot(), reader, self.model)
         self.held.clear()
 
@@ -264,13 +292,21 @@ def assert_still_answers(reader, snapshot, vectors, model):
     try:
         owners = reader.documents_of(rows.ids[alive].tolist())
     except StaleSnapshot:
+        REACHED["stale snapshot"] += 1
         assert reader.snapshot().generation.gen > snapshot.generation.gen
     else:
         assert {row.ext_id: row.document for row in owners.values()} == model
 
 
-TestCollection = Collection.TestCase
-TestCollection.settings = settings(max_examples=40, stateful_step_count=22)
+def test_any_order_of_operations_leaves_what_the_dictionary_holds():
+    REACHED.clear()
+    run_state_machine_as_test(
+        Collection, settings=settings(max_examples=40, stateful_step_count=22)
+    )
+    features = {"flush", "flush after rotation", "update after rotation", "merge", "rotation"}
+    assert {name for name, count in REACHED.items() if count} >= {
+        *features, "compaction of dead rows", "stale snapshot",
+    }  # fmt: skip
 
 
 # ---- by examples
@@ -349,6 +385,28 @@ def test_rows_purged_between_two_reads_are_stale_not_a_crash(tmp_path, monkeypat
             reader.documents_of(vids)
 
 
+def test_files_merged_away_between_the_catalog_and_the_disk_are_no_error(tmp_path, monkeypatch):
+    with new_index(tmp_path, *(document(n) for n in range(6))) as writer:
+        put(writer, [document(n) for n in range(6, 12)])
+        before = writer.snapshot.generation
+        with Reader(tmp_path) as reader:
+            compacted: list[Path] = []
+
+            def late(path, sha256):
+                if not compacted:
+                    compacted.append(path)
+                    snapshot._OPEN.clear()
+                    maintain.compact(writer)
+                return Segment(path, sha256)
+
+            snapshot._OPEN.clear()
+            monkeypatch.setattr(snapshot, "Segment", late)
+            found = reader.snapshot()
+            assert not compacted[0].exists()
+            assert found.generation.gen == before.gen + 1
+            assert_holds(found, reader, model_of(*(document(n) for n in range(12))))
+
+
 def test_ordinals_are_those_of_the_vids_that_are_there(tmp_path):
     with new_index(tmp_path, *(document(n) for n in range(6))) as writer:
         writer.delete(["d0", "d3"])
@@ -390,10 +448,16 @@ def test_a_rotation_keeps_full_scores_and_moves_the_energy_to_the_front(
     assert_sound(tmp_path)
 
 
-def test_many_compactions_do_not_wear_the_vectors_out(tmp_path):
-    many = [document(n) for n in range(30)]
-    with new_index(tmp_path, *many) as writer:
-        for number in range(12):
+def test_a_new_rotation_at_each_doubling_does_not_wear_the_vectors_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(layout, "ROTATION_SAMPLE", 10_000)
+    many = [document(n) for n in range(320)]
+    with new_index(tmp_path) as writer:
+        there = 0
+        for number in range(6):
+            put(writer, many[there : 10 * 2**number])
+            there = 10 * 2**number
+            maintain.compact(writer)
+            assert writer.snapshot.rotation_id == number + 1
             maintain.compact(writer)
             assert writer.snapshot.rotation_id == number + 1
         with Reader(tmp_path) as reader:
@@ -620,12 +684,11 @@ def test_an_error_around_the_commit_is_all_or_nothing(tmp_path, monkeypatch, wor
 def test_totals_never_start_from_an_old_snapshot(tmp_path, monkeypatch):
     """The commit succeeds, but its files cannot be opened: the next commit must not count on."""
     with new_index(tmp_path, document(1)) as writer:
-        from semsearch.collection import snapshot as module
 
         def no_file(path, sha256):
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
 
-        monkeypatch.setattr(module, "Segment", no_file)
+        monkeypatch.setattr(snapshot, "Segment", no_file)
         with pytest.raises(StorageError, match="Too many open files"):
             put(writer, [document(n) for n in range(2, 12)])
         monkeypatch.undo()

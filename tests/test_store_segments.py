@@ -181,6 +181,28 @@ def test_a_flip_stops_only_what_touches_it(tmp_path):
     np.testing.assert_array_equal(segment.vectors(0, 100), vectors[:100])
 
 
+@pytest.mark.parametrize(("n", "dim"), [(900, 13), (40, 1500), (9, 6000)])
+def test_every_block_of_a_row_is_checked_however_the_row_is_read(tmp_path, n, dim):
+    vids, vectors = rows(n, dim)
+    path, file = written(tmp_path, vids, vectors)
+    sound = path.read_bytes()
+    starts = n * 8 + np.arange(n) * dim * 2
+    across = np.flatnonzero(starts // BLOCK != (starts + dim * 2 - 1) // BLOCK)
+    assert len(across)
+    for row in across[:: max(1, len(across) // 12)].tolist():
+        for at in (starts[row], starts[row] + dim, starts[row] + dim * 2 - 1):
+            raw = bytearray(sound)
+            raw[HEADER + int(at)] ^= 1
+            path.write_bytes(raw)
+            for read in (
+                lambda segment, row=row: segment.take(np.array([row])),
+                lambda segment, row=row: segment.vectors(row, row + 1),
+            ):
+                segment = Segment(path, file.sha256)
+                with pytest.raises(Corrupt):
+                    read(segment)
+
+
 @pytest.mark.parametrize("dim", [3, 12, 384])
 def test_a_file_of_another_length_is_refused(tmp_path, dim):
     vids, vectors = rows(90, dim)
