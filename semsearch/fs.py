@@ -56,6 +56,11 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "semsearch"
 
 
+def printable(path: Path) -> str:
+    """A path as text that UTF-8 can hold: bytes of a name that are not UTF-8 become escapes."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
 def make_folder(path: Path) -> None:
     """Create ``path`` with its parents, durably. Raises StorageError."""
     if path.is_dir():

@@ -250,7 +250,7 @@ def test_judged_documents_that_the_index_lacks_are_counted(indexed, labelled):
     qrels["q3"]["never indexed"] = 1
     after = evaluate(indexed, rewrite(labelled, qrels=qrels), modes=["dense"], dims=[128])
     assert after.missing_documents == 3
-    assert "3 judged documents are not in the index and cannot be found" in str(after)
+    assert "3 relevant documents are not in the index and cannot be found" in str(after)
     assert after.results[0].metrics["recall@100"] < before.results[0].metrics["recall@100"]
     run = rankings(indexed, labelled, "dense")
     living = {

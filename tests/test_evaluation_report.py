@@ -126,5 +126,5 @@ def test_notes_count_what_was_left_out():
         "1 query",
         "2 queries left out: no document is judged relevant",
         "1 query got no results and scored 0",
-        "1,200 judged documents are not in the index and cannot be found",
+        "1,200 relevant documents are not in the index and cannot be found",
     ]

@@ -130,14 +130,24 @@ def test_empty_documents_are_skipped_and_counted(folder, encoder):
     assert len(contents(folder)) == 3
 
 
-def test_a_document_that_became_empty_stays_as_it_was(folder, encoder):
+def test_a_document_that_became_empty_counts_as_gone(folder, encoder):
     documents = make_documents(3)
     index_into(folder, encoder, documents)
-    summary = index_into(
-        folder, encoder, [replace(documents[0], text="", title=""), *documents[1:]]
-    )
-    assert counts(summary, "unchanged", "empty") == (2, 1)
+    emptied = [replace(documents[0], text="", title=""), *documents[1:]]
+    summary = index_into(folder, encoder, emptied)
+    assert counts(summary, "unchanged", "empty", "missing") == (2, 1, 1)
     assert contents(folder)["d0000"] == documents[0]
+    summary = index_into(folder, encoder, emptied, prune=True)
+    assert counts(summary, "unchanged", "empty", "pruned") == (2, 1, 1)
+    assert set(contents(folder)) == {"d0001", "d0002"}
+
+
+def test_pruning_by_an_empty_source_is_refused(folder, encoder):
+    documents = make_documents(3)
+    index_into(folder, encoder, documents)
+    with pytest.raises(InputError, match="holds no documents: refusing to prune the 3 that"):
+        index_into(folder, encoder, [], prune=True)
+    assert len(contents(folder)) == 3
 
 
 def test_long_and_unreadable_texts_are_counted(folder):

@@ -95,7 +95,7 @@ def read_rows(folder):
             catalog.sources(connection),
             sorted(documents.passages_of(connection, vids).items()),
             sorted(documents.documents_of(connection, ids).items()),
-            [row.doc_id for row in documents.live_documents(connection)],
+            [row.doc_id for row in documents.page_of_documents(connection, 10**6, 0)],
             list(documents.passage_texts(connection, 0, 10**9)),
         )
 

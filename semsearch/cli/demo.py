@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 QUESTIONS = (
     "how do I parse a date",
     "count how often each word occurs",
-    "wait for several threads to finish",
+    "compare two texts line by line",
 )
 
 
@@ -87,4 +87,4 @@ def _measure(index: Index) -> Report:
     from semsearch.evaluation import evaluate
 
     with progress_bar(None, "measuring", "pipelines") as advance:
-        return evaluate(index, labelled_set(), split="test", progress=lambda _: advance(1))
+        return evaluate(index, labelled_set(), split="test", on_run=lambda *_: advance(1))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from semsearch.cli.output import count, index_option, note
+from semsearch.cli.output import count, index_option, note, safe
 
 if TYPE_CHECKING:
     from semsearch.types import Document
@@ -54,4 +54,4 @@ def _as_json(document: Document, indent: int | None = None) -> str:
     value: dict[str, Any] = {"_id": document.id, "title": document.title, "text": document.text}
     if document.metadata:
         value["metadata"] = dict(document.metadata)
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+    return safe(json.dumps(value, ensure_ascii=False, indent=indent))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from semsearch.corpus import BeirDataset
     from semsearch.evaluation import Report
     from semsearch.search.facade import Index
+    from semsearch.types import Run
 
 
 @click.command(
@@ -45,11 +46,14 @@ if TYPE_CHECKING:
 @click.option(
     "--qrels", type=click.Path(exists=True, dir_okay=False), help="Instead of the dataset's."
 )
-@click.option("--split", help="Which qrels/SPLIT.tsv.  [default: test]")
+@click.option("--split", help="Which qrels/SPLIT.tsv.  [default: test, else dev]")
 @mode_option
 @click.option("--dims", help="Widths to measure, such as 384,128.  [default: several]")
 @click.option(
     "--run", "run_file", type=click.Path(dir_okay=False), help="Write the first row's TREC run."
+)
+@click.option(
+    "--ignore-identical-ids", is_flag=True, help="Drop hits whose id is the query's, as BEIR does."
 )
 @click.option("--fresh", is_flag=True, help="Index the dataset again.")
 @click.option("--explain-metrics", is_flag=True, help="Print the rule of every number, and stop.")
@@ -68,7 +72,7 @@ def evaluate(dataset: str | None, folder: str | None, as_json: bool, **options: 
     if dataset is None:
         raise click.UsageError("Missing argument 'DATASET'.")
     from semsearch.corpus import BeirDataset
-    from semsearch.evaluation.measure import DEPTH, choose_pipelines, make_run
+    from semsearch.evaluation.measure import Pipeline
     from semsearch.evaluation.measure import evaluate as measure
 
     labelled = BeirDataset.open(dataset, options["split"], options["queries"], options["qrels"])
@@ -78,13 +82,22 @@ def evaluate(dataset: str | None, folder: str | None, as_json: bool, **options: 
     modes = [options["mode"]] if options["mode"] else None
     dims = _dims(options["dims"])
     with _open(labelled, folder, options["model"], options["fresh"]) as index:
+        first: list[Run] = []
         with progress_bar(None, "measuring", "pipelines") as advance:
-            report = measure(index, labelled, modes=modes, dims=dims, progress=lambda _: advance(1))
-        if options["run_file"]:
-            from semsearch.corpus import write_run
 
-            first = choose_pipelines(index.searcher, modes, dims)[0]
-            write_run(options["run_file"], make_run(index, labelled, first, DEPTH))
+            def keep(_: Pipeline, run: Run) -> None:
+                advance(1)
+                if not first:
+                    first.append(run)
+
+            ignore = options["ignore_identical_ids"]
+            report = measure(
+                index, labelled, modes=modes, dims=dims, ignore_identical_ids=ignore, on_run=keep
+            )
+    if options["run_file"]:
+        from semsearch.corpus import write_run
+
+        write_run(options["run_file"], first[0])
     if as_json:
         print_json(report.to_json())
     else:
@@ -112,7 +125,8 @@ def _dims(text: str | None) -> list[int] | None:
 
 def _open(dataset: BeirDataset, folder: str | None, model: str | None, fresh: bool) -> Index:
     """The index to measure: the one named, or one of the dataset in the user's cache."""
-    from semsearch.search.facade import DEFAULT_MODEL, Index
+    from semsearch.encoders.resolve import DEFAULT_MODEL
+    from semsearch.search.facade import Index
 
     if folder is not None:
         index = Index(folder, model)
@@ -139,10 +153,9 @@ def _indexed(index: Index, dataset: BeirDataset) -> Index:
     from semsearch.collection.writer import open_for_writing
     from semsearch.corpus import read_corpus
     from semsearch.indexing import Source, run_indexing
-    from semsearch.store import catalog
 
     corpus = dataset.require_corpus()
-    if index.exists and catalog.sources(index.searcher.reader.connection):
+    if index.exists and index.reader.sources():
         return index
     if sys.stderr.isatty():
         note(f"indexing {corpus} into {index.folder}")
@@ -152,4 +165,5 @@ def _indexed(index: Index, dataset: BeirDataset) -> Index:
     ):
         source = Source(str(corpus.resolve()), read_corpus(corpus))
         run_indexing(writer, index.encoder_for(writer.snapshot), [source], progress=advance)
+    index.close()  # what it had open is older than that
     return index

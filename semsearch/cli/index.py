@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from semsearch.indexing import Source, Summary
 
 _MULTILINGUAL = "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"
+_SHOWN = 5
 _RATED = 100  # fewer documents are encoded faster than a model is opened: no rate is shown
 
 
@@ -61,7 +62,7 @@ def index(corpus: tuple[str, ...], folder: str, as_json: bool, **options: Any) -
         raise click.UsageError(
             "--prune would delete the documents of skipped records: leave out --on-error skip"
         )
-    skipped: list[InputError] = []
+    skipped = _Skipped()
     sources = [_source(path, options, skipped) for path in corpus]
     began = time.perf_counter()
     opened = Index(folder, options["model"])
@@ -83,13 +84,27 @@ def index(corpus: tuple[str, ...], folder: str, as_json: bool, **options: Any) -
     seconds = time.perf_counter() - began
     _warn(summary, skipped, encoder)
     if as_json:
-        print_json(_facts(summary, folder, documents, seconds, len(skipped)))
+        print_json(_facts(summary, folder, documents, seconds, skipped.count))
     else:
         _print(summary, folder, documents, seconds, encoder)
 
 
-def _source(path: str, options: dict[str, Any], skipped: list[InputError]) -> Source:
+class _Skipped:
+    """How many malformed records were skipped, and the first few of them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: list[str] = []
+
+    def add(self, error: InputError) -> None:
+        self.count += 1
+        if len(self.first) < _SHOWN:
+            self.first.append(str(error))
+
+
+def _source(path: str, options: dict[str, Any], skipped: _Skipped) -> Source:
     from semsearch.corpus import read_corpus
+    from semsearch.fs import printable
     from semsearch.indexing import Source
 
     documents = read_corpus(
@@ -97,9 +112,9 @@ def _source(path: str, options: dict[str, Any], skipped: list[InputError]) -> So
         id_field=options["id_field"],
         text_field=options["text_field"],
         on_error=options["on_error"],
-        on_skip=skipped.append,
+        on_skip=skipped.add,
     )
-    uri = "stdin" if path == "-" else str(Path(path).resolve())
+    uri = "stdin" if path == "-" else printable(Path(path).resolve())
     return Source(uri, documents, prunable=path != "-")
 
 
@@ -120,13 +135,13 @@ def _estimate(corpus: tuple[str, ...]) -> int | None:
     return total
 
 
-def _warn(summary: Summary, skipped: list[InputError], encoder: Encoder) -> None:
+def _warn(summary: Summary, skipped: _Skipped, encoder: Encoder) -> None:
     from semsearch.search.searcher import UNREADABLE
 
-    for error in skipped[:5]:
-        note(f"skipped: {error}")
-    if len(skipped) > 5:
-        note(f"skipped {len(skipped) - 5:,} more malformed records")
+    for message in skipped.first:
+        note(f"skipped: {message}")
+    if skipped.count > _SHOWN:
+        note(f"skipped {skipped.count - _SHOWN:,} more malformed records")
     if summary.empty:
         examples = ", ".join(summary.empty_ids)
         note(f"{count(summary.empty, 'document')} without text skipped: {examples}")

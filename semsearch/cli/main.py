@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from semsearch import __version__
+from semsearch.cli.output import one_line, set_up_logging
 from semsearch.errors import SemsearchError, UsageError
 
 _COMMANDS = {
@@ -93,11 +94,6 @@ def _drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def one_line(message: str) -> str:
-    """A message without line breaks or control characters."""
-    return " ".join("".join(c if c.isprintable() else " " for c in message).split())
-
-
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -109,8 +105,6 @@ def cli() -> None:
 
     The index is the folder .semsearch, or $SEMSEARCH_INDEX, or the one that -i names.
     """
-    from semsearch.cli.output import set_up_logging
-
     set_up_logging()
 
 

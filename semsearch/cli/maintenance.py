@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from semsearch.cli.output import count, index_option, json_option, print_json, size
+from semsearch.cli.output import (
+    count,
+    index_option,
+    json_option,
+    note,
+    one_line,
+    print_json,
+    size,
+)
 
 if TYPE_CHECKING:
     from semsearch.collection.reader import Reader
@@ -28,7 +36,7 @@ def status(folder: str, as_json: bool) -> None:
         return
     width = max(map(len, facts))
     for name, value in facts.items():
-        click.echo(f"{name.replace('_', ' '):<{width}}  {_shown(name, value)}")
+        click.echo(f"{name.replace('_', ' '):<{width}}  {one_line(_shown(name, value))}")
 
 
 def _facts(reader: Reader) -> dict[str, Any]:
@@ -87,13 +95,16 @@ def check(folder: str) -> None:
 
     with Reader(folder) as reader:
         problems = 0
-        for problem in check_index(reader):
-            click.echo(problem)
-            problems += 1
+        for finding in check_index(reader):
+            if finding.is_note:
+                note(str(finding))
+            else:
+                click.echo(one_line(str(finding)))
+                problems += 1
         documents = reader.snapshot().generation.n_document if not problems else 0
     if problems:
         raise click.ClickException(
-            f"{folder}: {count(problems, 'problem')}: restore a backup or index again"
+            f"{folder}: {count(problems, 'problem')}: put a copy of the index back, or index again"
         )
     click.echo(f"{folder}: sound ({count(documents, 'document')})")
 
@@ -115,6 +126,7 @@ def compact(folder: str) -> None:
         maintain.compact(writer)
         build_vector_cache(writer, force=True)
         build_lexical_cache(writer, force=True)
+        writer.shrink()
         documents = writer.snapshot.generation.n_document
     click.echo(
         f"{folder}: {count(purged, 'deleted passage')} purged; {count(documents, 'document')}"

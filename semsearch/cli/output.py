@@ -7,11 +7,11 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-F = TypeVar("F", bound=Callable[..., Any])
+_JOINERS = "\u200c\u200d"  # invisible, but Sinhala, Hindi and Persian are written with them
 
 index_option = click.option(
     "-i",
@@ -39,10 +39,10 @@ class _Notes(logging.Handler):
         self._said: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        message = " ".join(record.getMessage().split())
+        message = record.getMessage()
         if message not in self._said:
             self._said.add(message)
-            click.echo(f"note: {message}", err=True)
+            note(message)
 
 
 def set_up_logging() -> None:
@@ -55,13 +55,33 @@ def set_up_logging() -> None:
 
 def note(message: str) -> None:
     """One line for people, on stderr."""
-    click.echo(f"note: {message}", err=True)
+    click.echo(f"note: {one_line(message)}", err=True)
+
+
+def one_line(text: str) -> str:
+    """Without line breaks and control characters: a corpus may hold what drives a terminal."""
+    return " ".join("".join(c if c.isprintable() or c in _JOINERS else " " for c in text).split())
 
 
 def print_json(value: Any) -> None:
-    """JSON on stdout: indented on a terminal, one line otherwise."""
-    indent = 2 if sys.stdout.isatty() else None
-    click.echo(json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False))
+    """JSON on stdout: one line; on a terminal indented, and escaped where it could drive it."""
+    text = json.dumps(
+        value, ensure_ascii=False, indent=2 if on_terminal() else None, allow_nan=False
+    )
+    click.echo(safe(text))
+
+
+def safe(text: str) -> str:
+    """JSON text, on a terminal with control and direction characters as escapes."""
+    if not on_terminal():
+        return text
+    keep = _JOINERS + "\n"
+    return "".join(c if c.isprintable() or c in keep else json.dumps(c)[1:-1] for c in text)
+
+
+def on_terminal() -> bool:
+    """Whether a person reads stdout."""
+    return sys.stdout.isatty()
 
 
 @contextmanager

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from semsearch.cli.output import bold, index_option, json_option, mode_option, note, print_json
+from semsearch.cli.output import (
+    bold,
+    index_option,
+    json_option,
+    mode_option,
+    note,
+    one_line,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from semsearch.search.facade import Index
@@ -111,7 +119,7 @@ def print_hits(hits: list[Hit]) -> None:
         note("no hits")
     width = min(max(shutil.get_terminal_size((88, 24)).columns, _NARROWEST), 100)
     for hit in hits:
-        name, title = _clean(hit.id), _clean(hit.title)
+        name, title = one_line(hit.id), one_line(hit.title)
         shown = title if title.startswith(name) else f"{name}  {title}".rstrip()
         head = f"{hit.rank:>3}  {hit.score:.4f}  "
         click.echo(head + bold(_cut(shown, width - len(head))))
@@ -120,14 +128,9 @@ def print_hits(hits: list[Hit]) -> None:
 
 
 def _snippet(text: str, width: int) -> list[str]:
-    shown = _clean(text[: 4 * width * _SNIPPET_LINES])
+    shown = one_line(text[: 4 * width * _SNIPPET_LINES])
     return textwrap.wrap(shown, width, max_lines=_SNIPPET_LINES, placeholder=" ...")
 
 
 def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: max(width - 4, 1)].rstrip() + " ..."
-
-
-def _clean(text: str) -> str:
-    """Without line breaks and control characters, which could drive the terminal."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

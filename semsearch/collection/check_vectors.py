@@ -43,8 +43,8 @@ def open_segments(connection: sqlite3.Connection, layout: Layout, opened: Opened
                 str(exc)
                 if isinstance(exc, Corrupt)
                 else (
-                    f"{path}: the vector file cannot be read ({exc.strerror}): restore a backup, or"
-                    " delete the index and index again"
+                    f"{path}: the vector file cannot be read ({exc.strerror}): put a copy of"
+                    " the index back, or delete the index and index again"
                 )
             )
             continue

@@ -26,6 +26,10 @@ UNCOVERED_SHARE = 0.10
 """Derived files are built anew when more rows than both of these are not in them."""
 
 
+UNCOVERED_WORDS = 16_384
+"""While a run goes on, so many passages at most wait for the lexical index."""
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """The paths inside an index folder."""

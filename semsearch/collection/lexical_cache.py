@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,10 +18,10 @@ from semsearch.collection.snapshot import Snapshot
 from semsearch.collection.writer import Writer
 from semsearch.errors import Corrupt, Mismatch, MissingExtra
 from semsearch.store import catalog, documents
-from semsearch.store.database import database_errors, transaction
+from semsearch.store.database import database_errors
 from semsearch.store.rows import canonical_json
 from semsearch.types import Candidates
-from semsearch.vectors import merge_top_k
+from semsearch.vectors import empty_candidates, merge_top_k
 
 if TYPE_CHECKING:
     from semsearch.lexical.contract import Lexical
@@ -46,18 +46,17 @@ class LexicalView:
         for part in self._parts:
             more = part.search(texts, k, allowed=vids, excluded=self._dead)
             found = more if found is None else merge_top_k(found, more, k)
-        if found is None:
-            shape = (len(texts), k)
-            return Candidates(np.full(shape, -1, np.int64), np.full(shape, -np.inf, np.float32))
-        return found
+        return empty_candidates(len(texts), k) if found is None else found
 
 
 def build_lexical_cache(writer: Writer, *, force: bool = False) -> None:
     """Add the passages that the lexical folder lacks; ``force`` builds it anew. One commit."""
     snapshot = writer.snapshot
+    if not len(snapshot.rows):
+        _clear(writer)
+        return
     state = None if force else _state(snapshot)
-    covered = state.last_vid if state else 0
-    if snapshot.last_vid == covered or not len(snapshot.rows):
+    if not force and uncovered_passages(snapshot) == 0:
         return
     try:
         from semsearch.lexical.writer import LexicalWriter
@@ -71,7 +70,7 @@ def build_lexical_cache(writer: Writer, *, force: bool = False) -> None:
             row = catalog.CacheRow(
                 "lex", KIND, canonical_json(made.to_json()), "{}", "{}", snapshot.generation.gen
             )
-            with transaction(writer.connection, writer.layout.catalog):
+            with writer.generation():
                 catalog.put_cache(writer.connection, row)
             lexical.collect_garbage([made])
     except MissingExtra as exc:
@@ -79,18 +78,48 @@ def build_lexical_cache(writer: Writer, *, force: bool = False) -> None:
     writer.refresh()
 
 
-def open_lexical(snapshot: Snapshot, connection: sqlite3.Connection) -> LexicalView | None:
-    """The lexical index of a snapshot; None, logged once, when tantivy is not installed."""
+def uncovered_passages(snapshot: Snapshot) -> int:
+    """How many vids the lexical folder lacks, those of passages that are gone included."""
+    state = _state(snapshot)
+    return snapshot.last_vid - (max(state.last_vid, 0) if state else 0)
+
+
+def _clear(writer: Writer) -> None:
+    """Leave no words of documents that are gone."""
+    if writer.snapshot.cache(KIND) is not None:
+        with writer.generation():
+            catalog.drop_cache(writer.connection, KIND)
+        writer.refresh()
+    if writer.layout.lexical.is_dir():
+        for path in sorted(writer.layout.lexical.iterdir()):
+            if path.is_file():
+                fs.remove(path)
+
+
+def open_lexical(
+    snapshot: Snapshot,
+    connection: sqlite3.Connection,
+    require_current: Callable[[Snapshot], None],
+) -> LexicalView | None:
+    """The lexical index of a snapshot; None, logged once, when tantivy is not installed.
+
+    ``require_current`` is asked before a bad file is reported and after texts were read: a newer
+    generation may have replaced the one, and purged some of the others.
+    """
     try:
-        parts, covered = _recorded(snapshot)
-        parts += _uncovered(snapshot, connection, covered)
+        parts, covered = _recorded(snapshot, require_current)
+        if covered < snapshot.last_vid:
+            parts += _uncovered(snapshot, connection, covered)
+            require_current(snapshot)
     except MissingExtra as exc:
         log.warning("%s; searching dense only", exc)
         return None
     return LexicalView(parts, snapshot.dead)
 
 
-def _recorded(snapshot: Snapshot) -> tuple[list[Lexical], int]:
+def _recorded(
+    snapshot: Snapshot, require_current: Callable[[Snapshot], None]
+) -> tuple[list[Lexical], int]:
     from semsearch.lexical.reader import LexicalIndex
 
     state = _state(snapshot)
@@ -99,6 +128,7 @@ def _recorded(snapshot: Snapshot) -> tuple[list[Lexical], int]:
     try:
         index = LexicalIndex.open(snapshot.layout.lexical, state, fs.cache_folder())
     except (Corrupt, Mismatch) as exc:
+        require_current(snapshot)
         log.warning("%s; indexing the words again in memory: `semsearch compact` repairs it", exc)
         return [], 0
     return [index], state.last_vid
@@ -107,8 +137,6 @@ def _recorded(snapshot: Snapshot) -> tuple[list[Lexical], int]:
 def _uncovered(snapshot: Snapshot, connection: sqlite3.Connection, covered: int) -> list[Lexical]:
     from semsearch.lexical.memory import MemoryLexical
 
-    if covered >= snapshot.last_vid:
-        return []
     with database_errors(snapshot.layout.catalog):
         found = list(documents.passage_texts(connection, covered, snapshot.last_vid))
     if not found:

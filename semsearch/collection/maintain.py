@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from semsearch.collection import layout as sizes
 from semsearch.collection.rows import StoredRows
-from semsearch.collection.writer import Tally, Writer, collect_garbage
+from semsearch.collection.writer import Writer, collect_garbage
 from semsearch.store import catalog, documents
 from semsearch.vectors import fit_rotation, widen
 
 if TYPE_CHECKING:
     from semsearch.types import Bools, Floats
 
-_BLOCK = 16_384
+_BLOCK = 4_096
 
 
 def merge_segments(writer: Writer) -> None:
@@ -41,10 +41,9 @@ def _merge(writer: Writer, old: Sequence[catalog.SegmentRow]) -> None:
     count = sum(row.n for row in old)
     blocks = _blocks(rows, (start, start + count), None, None, rows.dim)
     file = writer.write_file(rows.ids[start : start + count], blocks, rows.dim)
-    with writer.transaction():
+    with writer.generation() as tally:
         catalog.drop_segments(writer.connection, [row.seg_id for row in old])
-        writer.add_segment(file, writer.snapshot.generation.gen, writer.snapshot.rotation_id)
-        writer.record(_same_totals(writer))
+        writer.add_segment(file, tally.gen, writer.snapshot.rotation_id)
     writer.refresh()
     collect_garbage(writer)
 
@@ -66,15 +65,20 @@ def fit_rotation_if_due(writer: Writer, at_least: int | None = None) -> None:
 
 
 def compact(writer: Writer) -> None:
-    """Rewrite the live vectors as one segment and purge deleted documents for good."""
+    """Rewrite the live vectors as one segment and purge deleted documents for good.
+
+    The rotation is fitted again once there are twice as many passages to fit it on.
+    """
     snapshot = writer.snapshot
     encoder = snapshot.encoder
     if encoder is None:
         return
     live = len(snapshot.rows) - len(snapshot.dead)
-    enough = live >= sizes.ROTATION_ROWS_PER_DIM * encoder.dim
+    fitted_on = catalog.rotation_size(writer.connection, snapshot.rotation_id)
+    due = max(sizes.ROTATION_ROWS_PER_DIM * encoder.dim, 2 * fitted_on)
     # cut vectors have lost the dimensions that another rotation would need
     whole = snapshot.rows.dim == encoder.dim
+    enough = min(live, sizes.ROTATION_SAMPLE) >= due
     rewrite(writer, refit=enough and whole and not encoder.is_matryoshka)
 
 
@@ -88,17 +92,16 @@ def rewrite(writer: Writer, *, refit: bool) -> None:
     width = rows.dim if matrix is None else snapshot.dims
     blocks = _blocks(rows, (0, len(rows)), alive, matrix, width)
     file = writer.write_file(vids, blocks, width) if len(vids) else None
-    with writer.transaction():
-        if matrix is not None:
-            rotation_id = _record_rotation(writer, matrix, len(vids))
+    with writer.generation() as tally:
         catalog.drop_segments(writer.connection, [row.seg_id for row in snapshot.segments])
         writer.connection.execute("DELETE FROM l0")
+        if matrix is not None:
+            rotation_id = _record_rotation(writer, matrix, len(vids))
         if file is not None:
-            writer.add_segment(file, snapshot.generation.gen + 1, rotation_id)
+            writer.add_segment(file, tally.gen, rotation_id)
         if len(snapshot.dead):  # derived files may still name what is purged
             documents.purge_deleted(writer.connection)
             catalog.drop_cache(writer.connection)
-        writer.record(_same_totals(writer))
     writer.refresh()
     collect_garbage(writer)
 
@@ -124,6 +127,7 @@ def _record_rotation(writer: Writer, matrix: Floats, fitted_on: int) -> int:
     number = catalog.next_id(writer.connection, "rotation")
     used = min(fitted_on, sizes.ROTATION_SAMPLE)
     encoder_id = encoder.encoder_id if encoder else 0
+    catalog.drop_rotations(writer.connection, encoder_id)
     catalog.add_rotation(writer.connection, number, encoder_id, used, total)
     catalog.set_meta(writer.connection, "active_rotation", str(number))
     return number
@@ -144,8 +148,3 @@ def _blocks(
         if matrix is not None:
             block = (widen(block) @ matrix).astype(np.float16)
         yield block[:, :width]
-
-
-def _same_totals(writer: Writer) -> Tally:
-    before = writer.snapshot.generation
-    return Tally(before.gen + 1, before.n_document, before.n_passage, before.sum_crc)

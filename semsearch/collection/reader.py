@@ -11,8 +11,9 @@ import numpy as np
 
 from semsearch.collection.layout import EXACT_ROWS, Layout
 from semsearch.collection.snapshot import Snapshot, take_snapshot
+from semsearch.errors import StorageError
 from semsearch.store import catalog, documents
-from semsearch.store.database import database_errors, open_reader, snapshot_transaction
+from semsearch.store.database import database_errors, open_reader
 from semsearch.store.documents import StoredDocument
 from semsearch.store.filters import Filter, documents_matching
 from semsearch.types import Document
@@ -64,20 +65,45 @@ class Reader:
             raise StaleSnapshot
         return {vid: rows[passage.doc_id] for vid, passage in passages.items()}
 
+    def sources(self) -> list[str]:
+        """The corpora that finished runs read to their end."""
+        with database_errors(self.layout.catalog):
+            return catalog.sources(self.connection)
+
     def live_by_id(self, ids: Sequence[str]) -> dict[str, StoredDocument]:
         """The live documents with these ids."""
         with database_errors(self.layout.catalog):
             return documents.live_by_id(self.connection, ids)
 
     def documents(self) -> Iterator[Document]:
-        """Every live document, in the order of insertion, of one generation."""
-        connection = open_reader(self.layout.catalog)  # its own: searches go on meanwhile
-        try:
-            with snapshot_transaction(connection, self.layout.catalog):
-                for row in documents.live_documents(connection):
-                    yield row.document
-        finally:
-            connection.close()
+        """Every live document of this generation, in the order of insertion.
+
+        No lock is held between two of them, however long the caller takes. Raises StorageError
+        when the index was compacted meanwhile, so that some are gone.
+        """
+        with database_errors(self.layout.catalog):
+            newest = catalog.generation(self.connection)
+        after = read = 0
+        while page := self._page(newest.gen, after):
+            for row in page:
+                yield row.document
+            after, read = page[-1].doc_id, read + len(page)
+        if read != newest.n_document:
+            raise StorageError(
+                f"{self.layout.folder}: the index was compacted meanwhile, and {read:,} of"
+                f" {newest.n_document:,} documents were read: read them again"
+            )
+
+    def _page(self, gen: int, after: int) -> list[StoredDocument]:
+        with database_errors(self.layout.catalog):
+            return documents.page_of_documents(self.connection, gen, after)
+
+    def require_current(self, snapshot: Snapshot) -> None:
+        """Raise StaleSnapshot when there is a newer generation than the snapshot's."""
+        with database_errors(self.layout.catalog):
+            newest = catalog.generation(self.connection)
+        if newest != snapshot.generation:
+            raise StaleSnapshot
 
     def vids_matching(self, conditions: Filter, limit: int = EXACT_ROWS) -> Ints | None:
         """The vids, ascending, of documents that match; dead ones may be among them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from semsearch.types import Bools, Floats, Ints
 
 _ATTEMPTS = 5
+_SEGMENT_NAME = re.compile(r"s-[0-9a-f]{24}\.vec")
 _OPEN: WeakValueDictionary[tuple[str, str], Segment] = WeakValueDictionary()
 
 
@@ -86,8 +88,8 @@ def take_snapshot(connection: sqlite3.Connection, layout: Layout) -> Snapshot:
         except FileNotFoundError as exc:
             if attempt == _ATTEMPTS - 1:
                 raise Corrupt(
-                    f"{exc.filename}: the vector file is missing: restore a backup, or delete the"
-                    " index and index again"
+                    f"{exc.filename}: the vector file is missing: put a copy of it back, or delete"
+                    " the index and index again"
                 ) from exc
         except OSError as exc:
             reason = os.strerror(exc.errno) if exc.errno else str(exc)
@@ -120,6 +122,8 @@ def _read(connection: sqlite3.Connection, layout: Layout) -> Snapshot:
 
 def _open_segment(layout: Layout, row: catalog.SegmentRow) -> Segment:
     """The mapped file, shared with earlier snapshots: its blocks are checked only once."""
+    if not _SEGMENT_NAME.fullmatch(row.name):
+        raise Corrupt(f"{layout.catalog}: {row.name!r} is no name of a vector file: refused")
     path = layout.segments / row.name
     segment = _OPEN.get((str(path), row.sha256))
     if segment is None:
@@ -157,6 +161,6 @@ def _check(snapshot: Snapshot, rotations: set[int | None]) -> None:
     else:
         return
     raise Corrupt(
-        f"{snapshot.layout.catalog}: {what}: run `semsearch check`, then restore a backup or index"
-        " again"
+        f"{snapshot.layout.catalog}: {what}: run `semsearch check`, then put a copy of the"
+        " index back, or index again"
     )

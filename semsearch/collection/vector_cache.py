@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +40,7 @@ ENOUGH_RECALL = 0.95
 """A width at which the cache finds less than this of the ten nearest is scanned exactly."""
 
 log = logging.getLogger("semsearch")
+_FILE_NAME = re.compile(r"a-[0-9a-f]{24}\.faiss")
 
 
 class CoveredIndex:
@@ -71,10 +74,10 @@ class CoveredIndex:
         return merge_top_k(found, self._rest.search(matrix, k, last), k)
 
     def recall_at(self, dims: int) -> float:
-        """The measured recall at the nearest measured widths around ``dims``: the lower one."""
-        below = [recall for width, recall in self.recalls.items() if width <= dims]
+        """The lower recall of the two measured widths around ``dims``; 0 below all of them."""
+        below = [recall for width, recall in sorted(self.recalls.items()) if width <= dims]
         above = [recall for width, recall in sorted(self.recalls.items()) if width >= dims]
-        return min([*below[-1:], *above[:1]], default=0.0)
+        return min(below[-1], *above[:1]) if below else 0.0
 
 
 def build_vector_cache(writer: Writer, *, force: bool = False) -> None:
@@ -121,21 +124,27 @@ def _build(writer: Writer, snapshot: Snapshot) -> None:
         canonical_json({"index": built.params.to_json(), "recalls": sorted(recalls.items())}),
         snapshot.generation.gen,
     )
-    with writer.transaction():
+    with writer.generation():
         catalog.put_cache(writer.connection, row)
     writer.refresh()
     collect_garbage(writer)
 
 
 def _forget(writer: Writer) -> None:
-    with writer.transaction():
+    with writer.generation():
         catalog.drop_cache(writer.connection, KIND)
     writer.refresh()
     collect_garbage(writer)
 
 
-def open_vectors(snapshot: Snapshot) -> VectorIndex:
-    """The vector index of a snapshot: FAISS where its file is there and sound, else exact."""
+def open_vectors(
+    snapshot: Snapshot, require_current: Callable[[Snapshot], None] | None = None
+) -> VectorIndex:
+    """The vector index of a snapshot: FAISS where its file is there and sound, else exact.
+
+    ``require_current`` is asked before a bad file is reported: a newer generation may have
+    replaced it.
+    """
     exact = ExactIndex(snapshot.rows)
     row = _valid(snapshot)
     if row is None or len(snapshot.rows) <= EXACT_ROWS:
@@ -143,6 +152,8 @@ def open_vectors(snapshot: Snapshot) -> VectorIndex:
     try:
         return _open(snapshot, row, exact)
     except (MissingExtra, Corrupt, OSError) as exc:
+        if require_current is not None:
+            require_current(snapshot)
         log.warning("%s; every vector is scanned instead: `semsearch compact` rebuilds it", exc)
         return exact
 
@@ -150,6 +161,8 @@ def open_vectors(snapshot: Snapshot) -> VectorIndex:
 def _open(snapshot: Snapshot, row: catalog.CacheRow, exact: ExactIndex) -> CoveredIndex:
     from semsearch.index.faiss_index import FaissIndex, IndexParams
 
+    if not _FILE_NAME.fullmatch(row.name):
+        raise Corrupt(f"{snapshot.layout.catalog}: {row.name!r} is no name of a FAISS file")
     path = snapshot.layout.ann / row.name
     if fs.sha256_of(path) != json.loads(row.files)[row.name]:
         raise Corrupt(f"{path}: the FAISS file is damaged")

@@ -76,6 +76,11 @@ class Writer:
         with self._unless_failed(), transaction(self.connection, self.layout.catalog):
             yield
 
+    @property
+    def usable(self) -> bool:
+        """Whether nothing failed so far."""
+        return not self._failed
+
     @contextmanager
     def _unless_failed(self) -> Iterator[None]:
         """A failed fsync must not be retried, and totals must not start from an old snapshot."""
@@ -127,9 +132,9 @@ class Writer:
         vids = np.arange(first, first + len(vectors), dtype=np.int64)
         matrix = np.array(vectors, np.float16).reshape(len(vectors), self.width)
         segment = self._flush_file(vids, matrix)
-        with self._generation() as tally:
-            old = documents.live_by_id(self.connection, [c.document.id for c in changes])
-            tally.remove(self.connection, [row.doc_id for row in old.values()])
+        with self.generation() as tally:
+            old = documents.live_row_ids(self.connection, [c.document.id for c in changes])
+            tally.remove(self.connection, list(old.values()))
             self._insert(changes, first, tally)
             if segment is None:
                 self._insert_recent(vids, matrix)
@@ -142,10 +147,10 @@ class Writer:
 
     def delete(self, ids: Sequence[str]) -> list[str]:
         """Delete documents by id; returns the ids that were there. One commit."""
-        old = documents.live_by_id(self.connection, ids)
+        old = documents.live_row_ids(self.connection, ids)
         if old:
-            with self._generation() as tally:
-                tally.remove(self.connection, [row.doc_id for row in old.values()])
+            with self.generation() as tally:
+                tally.remove(self.connection, list(old.values()))
             self.refresh()
         return sorted(old)
 
@@ -154,19 +159,21 @@ class Writer:
         with self.transaction():
             catalog.put_source(self.connection, uri, None, self.snapshot.generation.gen)
 
+    def shrink(self) -> None:
+        """Give the space of purged rows back to the disk, and leave nothing of them behind."""
+        with self._unless_failed(), database_errors(self.layout.catalog):
+            self.connection.execute("VACUUM")
+
     @contextmanager
-    def _generation(self) -> Iterator[Tally]:
+    def generation(self) -> Iterator[Tally]:
+        """One commit that readers notice; what happens inside keeps the tally right."""
         before = self.snapshot.generation
         tally = Tally(before.gen + 1, before.n_document, before.n_passage, before.sum_crc)
         with self.transaction():
             yield tally
-            self.record(tally)
-
-    def record(self, tally: Tally) -> None:
-        """Write the generation's row (inside the transaction)."""
-        count = len(catalog.segments(self.connection))
-        row = GenerationRow(tally.gen, tally.documents, tally.passages, tally.crc, count)
-        catalog.add_generation(self.connection, row)
+            count = len(catalog.segments(self.connection))
+            row = GenerationRow(tally.gen, tally.documents, tally.passages, tally.crc, count)
+            catalog.add_generation(self.connection, row)
 
     def _flush_file(self, vids: Ints, matrix: NDArray[np.float16]) -> SegmentFile | None:
         recent = self.snapshot.rows.recent

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 from pathlib import Path
 
 from semsearch.errors import StorageError
@@ -25,9 +26,7 @@ def file_digest(path: Path) -> str:
     if stat.st_size < _WORTH_IT:
         return sha256_of(path)
     key = [str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino]
-    note = (
-        cache_folder() / "digests" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.json"
-    )
+    note = cache_folder() / "digests" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         known = json.loads(note.read_text(encoding="utf-8"))
         if known["file"] == key and len(known["sha256"]) == 64:

@@ -44,27 +44,29 @@ def evaluate(
     split: str | None = None,
     modes: Sequence[Mode] | None = None,
     dims: Sequence[int] | None = None,
-    progress: Callable[[str], None] | None = None,
+    ignore_identical_ids: bool = False,
+    on_run: Callable[[Pipeline, Run], None] | None = None,
 ) -> Report:
     """Measure the pipelines of an index on a labelled set (a BEIR folder).
 
     Without ``modes`` and ``dims``: first the default pipeline exactly as ``Index.search`` runs it,
     then every mode at every width. With them: exactly those. Scores per width are exact, whatever
-    the index serves. Judged queries that the set does not hold are left out. ``progress`` gets the
-    name of each pipeline. Raises InputError when no relevant document is in the index, UsageError
-    for a width that it does not have.
+    the index serves. Judged queries that the set does not hold are left out.
+    ``ignore_identical_ids`` drops hits with the query's id; ``on_run`` gets each ranking. Raises
+    InputError when no relevant document is in the index, UsageError for a width it does not have.
     """
     labelled = dataset if isinstance(dataset, BeirDataset) else BeirDataset.open(dataset, split)
     index.searcher.refresh()
     missing = missing_documents(index, labelled)
     searcher = index.searcher
     pipelines = choose_pipelines(searcher, modes, dims)
-    runner = _Runner(searcher, labelled)
+    runner = _Runner(searcher, labelled, ignore_identical_ids)
     rows = []
     for pipeline in pipelines:
-        if progress is not None:
-            progress(f"{pipeline.mode} {pipeline.dims}")
-        rows.append(runner.measure(pipeline))
+        run = runner.run(pipeline)
+        rows.append(runner.measure(pipeline, run))
+        if on_run is not None:
+            on_run(pipeline, run)
     first = runner.evaluations[0]
     return Report(
         queries=len(first.query_ids),
@@ -74,13 +76,6 @@ def evaluate(
         results=tuple(rows),
         missing_documents=missing,
     )
-
-
-def make_run(index: Index, dataset: BeirDataset, pipeline: Pipeline, k: int) -> Run:
-    """The ranking of one pipeline, as TREC files hold it."""
-    texts = [query.text for query in dataset.queries]
-    options = Options(pipeline.mode, pipeline.dims or None, exact=pipeline.exact)
-    return as_run(dataset, index.searcher.rank(texts, k, options))
 
 
 def as_run(dataset: BeirDataset, rankings: Sequence[Sequence[Ranked]]) -> Run:
@@ -114,7 +109,7 @@ def missing_documents(index: Index, dataset: BeirDataset) -> int:
     """How many relevant documents the index lacks. Raises InputError when it lacks them all."""
     asked = [dataset.qrels[query.id] for query in dataset.queries]
     relevant = {d for grades in asked for d, g in grades.items() if g > 0}
-    there = index.searcher.reader.live_by_id(sorted(relevant))
+    there = index.reader.live_by_id(sorted(relevant))
     if relevant and not there:
         raise InputError(
             f"none of the {len(relevant)} relevant documents is in {index.folder}:"
@@ -126,17 +121,20 @@ def missing_documents(index: Index, dataset: BeirDataset) -> int:
 class _Runner:
     """Runs pipelines over one dataset; queries are encoded once."""
 
-    def __init__(self, searcher: Searcher, dataset: BeirDataset) -> None:
+    def __init__(self, searcher: Searcher, dataset: BeirDataset, ignore_same: bool) -> None:
         self._searcher = searcher
+        self._ignore_same = ignore_same
         self._dataset = dataset
         self._qrels = {query.id: dataset.qrels[query.id] for query in dataset.queries}
         self._texts = [query.text for query in dataset.queries]
         self._vectors: Floats | None = None
         self.evaluations: list[Evaluation] = []
 
-    def measure(self, pipeline: Pipeline) -> ResultRow:
-        run = as_run(self._dataset, self._rank(pipeline, DEPTH))
-        found = evaluate_run(self._qrels, run)
+    def run(self, pipeline: Pipeline) -> Run:
+        return as_run(self._dataset, self._rank(pipeline, DEPTH))
+
+    def measure(self, pipeline: Pipeline, run: Run) -> ResultRow:
+        found = evaluate_run(self._qrels, run, ignore_identical_ids=self._ignore_same)
         self.evaluations.append(found)
         lexical = pipeline.mode == "lexical"
         return ResultRow(

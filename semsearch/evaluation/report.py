@@ -147,7 +147,7 @@ def note_lines(report: Report) -> list[str]:
         empty = _count(report.without_results, "query", "queries")
         lines.append(f"{empty} got no results and scored 0")
     if report.missing_documents:
-        missing = _count(report.missing_documents, "judged document is", "judged documents are")
+        missing = _count(report.missing_documents, "relevant document is", "relevant documents are")
         lines.append(f"{missing} not in the index and cannot be found")
     return lines
 

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from semsearch.collection.layout import ROTATION_SAMPLE
+from semsearch.collection.layout import ROTATION_SAMPLE, UNCOVERED_WORDS
+from semsearch.collection.lexical_cache import build_lexical_cache, uncovered_passages
 from semsearch.collection.maintain import fit_rotation_if_due, merge_segments
 from semsearch.collection.writer import Change, NewPassage, Writer
 from semsearch.errors import InputError, ModelError
-from semsearch.indexing.source import SeenIds, Source, windows
+from semsearch.indexing.source import WINDOW_DOCUMENTS, SeenIds, Source, windows
 from semsearch.indexing.summary import OnDuplicate, Summary
 from semsearch.store import documents
 from semsearch.types import Document
@@ -60,16 +61,18 @@ class Indexer:
         """
         with self._seen:
             for source in sources:
+                read = 0
                 for window in windows(source.documents):
                     self._reported = 0
                     self._commit(source.uri, window)
                     self._progress(len(window) - self._reported)
-                self._finish(source)
+                    read += len(window)
+                self._account_for_the_rest(source, read)
         return self.summary
 
     def _commit(self, uri: str, window: Sequence[Document]) -> None:
-        wanted, again = self._without_duplicates([replace(d, source=uri) for d in window])
-        wanted = self._without_empty(wanted)
+        texts = self._without_empty(window)
+        wanted, again = self._without_duplicates([replace(d, source=uri) for d in texts])
         stored = documents.live_by_id(self._writer.connection, [d.id for d in wanted])
         changed = [d for d in wanted if self._is_changed(d, stored.get(d.id), d.id in again)]
         if changed:
@@ -137,6 +140,8 @@ class Indexer:
         if encoder is None:
             return {}
         rows = documents.vectors_known(self._writer.connection, sorted(hashes), encoder.encoder_id)
+        if not rows:
+            return {}
         ordered = sorted(rows.items(), key=lambda item: item[1].vid)
         vids = np.array([row.vid for _, row in ordered], np.int64)
         vectors = self._writer.vectors_of(vids)
@@ -167,16 +172,23 @@ class Indexer:
         self._reported += texts
         self._progress(texts)
 
-    def _finish(self, source: Source) -> None:
+    def _account_for_the_rest(self, source: Source, read: int) -> None:
+        """Count or prune the documents that this source held before and holds no more."""
         if not source.prunable:
             return
         gone = self._seen.absent(self._writer.connection, source.uri)
-        if self._prune:
-            self._writer.delete(gone)
-            self.summary.pruned += len(gone)
-        else:
+        if not self._prune:
             self.summary.missing += len(gone)
-        self._writer.record_source(source.uri)
+            return
+        if gone and not read:
+            raise InputError(
+                f"holds no documents: refusing to prune the {len(gone):,} that came from it;"
+                " use `semsearch delete` if that is meant",
+                source.uri,
+            )
+        for start in range(0, len(gone), WINDOW_DOCUMENTS):
+            self._writer.delete(gone[start : start + WINDOW_DOCUMENTS])
+        self.summary.pruned += len(gone)
 
 
 def _check_directions(vectors: Floats, texts: Sequence[str], model: str) -> None:
@@ -190,6 +202,8 @@ def _check_directions(vectors: Floats, texts: Sequence[str], model: str) -> None
 
 
 def reorganise(writer: Writer) -> None:
-    """Keep segments few and fit the rotation early; depends only on what is committed."""
+    """Keep segments few, the rotation early, the words covered; by what is committed only."""
     merge_segments(writer)
     fit_rotation_if_due(writer, at_least=ROTATION_SAMPLE)
+    if uncovered_passages(writer.snapshot) > UNCOVERED_WORDS:
+        build_lexical_cache(writer)

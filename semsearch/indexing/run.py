@@ -41,9 +41,13 @@ def run_indexing(
     try:
         summary = indexer.run(sources)
     except InputError:  # what came before is committed: make it quick to search
-        finish(writer)
+        if writer.usable:
+            finish(writer)
         raise
     finish(writer)
+    for source in sources:
+        if source.prunable:
+            writer.record_source(source.uri)
     return summary
 
 

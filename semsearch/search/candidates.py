@@ -23,6 +23,7 @@ from semsearch.index.exact import ExactIndex
 from semsearch.lexical import engine
 from semsearch.store.filters import Filter, matches
 from semsearch.types import Candidates
+from semsearch.vectors import empty_candidates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,12 +58,12 @@ class CandidateSource:
     @cached_property
     def vectors(self) -> VectorIndex:
         """The vector index: exact, or FAISS with rescoring."""
-        return open_vectors(self.snapshot)
+        return open_vectors(self.snapshot, self._reader.require_current)
 
     @cached_property
     def lexical(self) -> LexicalView | None:
         """The BM25 index; None when it cannot be had (logged once)."""
-        return open_lexical(self.snapshot, self._reader.connection)
+        return open_lexical(self.snapshot, self._reader.connection, self._reader.require_current)
 
     def require_lexical(self) -> None:
         """Raises MissingExtra where there can be no lexical index."""
@@ -77,6 +78,7 @@ class CandidateSource:
         kept = self._resolved.get(key)
         if kept is None:
             vids = self._reader.vids_matching(conditions)
+            self._reader.require_current(self.snapshot)  # what a purge removed is not missed
             kept = Kept(conditions=conditions) if vids is None else Kept(vids)
             if len(self._resolved) >= _REMEMBERED:
                 self._resolved = {}
@@ -86,7 +88,8 @@ class CandidateSource:
     @cached_property
     def exact(self) -> VectorIndex:
         """The exact index over the same vectors."""
-        return ExactIndex(self.snapshot.rows)
+        served = self.vectors
+        return served if served.kind == "exact" else ExactIndex(self.snapshot.rows)
 
     def dense(self, queries: Floats, depth: int, kept: Kept, exact: bool = False) -> Candidates:
         """The passages nearest to each query vector, (Q, depth)."""
@@ -101,8 +104,7 @@ class CandidateSource:
         """The passages with the highest BM25 for each text, (Q, depth)."""
         index = self.lexical
         if index is None:
-            empty = np.zeros((len(texts), 0))
-            return Candidates(empty.astype(np.int64), empty.astype(np.float32))
+            return empty_candidates(len(texts), 0)
 
         def fetch(k: int, vids: Ints | None) -> Candidates:
             return index.search(texts, k, vids)
@@ -116,8 +118,9 @@ class CandidateSource:
             return fetch(depth, kept.vids)
         deeper, rows = 4 * depth, len(self.snapshot.rows)
         while deeper < min(rows, EXACT_ROWS):
-            found = self._keep(fetch(deeper, None), depth, kept.conditions)
-            if (found.ids[:, -1:] >= 0).all():
+            proposed = fetch(deeper, None)
+            found = self._keep(proposed, depth, kept.conditions)
+            if ((found.ids[:, -1] >= 0) | (proposed.ids[:, -1] < 0)).all():  # enough, or no more
                 return found
             deeper *= 4
         return fetch(depth, self._reader.vids_matching(kept.conditions, limit=_NO_LIMIT))

@@ -20,8 +20,6 @@ from semsearch.types import Document, Hit
 if TYPE_CHECKING:
     from semsearch.encoders import Encoder
 
-DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-
 
 class Index:
     """An index folder with its model: add documents, search them. Made by ``semsearch.open``."""
@@ -30,6 +28,7 @@ class Index:
         self.folder = Path(folder)
         self._model = model
         self._encoder: Encoder | None = None
+        self._reader: Reader | None = None
         self._searcher: Searcher | None = None
 
     def __enter__(self) -> Index:
@@ -40,9 +39,9 @@ class Index:
 
     def close(self) -> None:
         """Close the files; the index can be used again and opens them anew."""
-        if self._searcher is not None:
-            self._searcher.close()
-            self._searcher = None
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = self._searcher = None
 
     @property
     def exists(self) -> bool:
@@ -50,10 +49,17 @@ class Index:
         return Layout(self.folder).catalog.is_file()
 
     @property
+    def reader(self) -> Reader:
+        """The open catalog. Raises NotFound when there is no index yet."""
+        if self._reader is None:
+            self._reader = Reader(self.folder)
+        return self._reader
+
+    @property
     def searcher(self) -> Searcher:
         """The engine behind ``search``. Raises NotFound when there is no index yet."""
         if self._searcher is None:
-            self._searcher = Searcher(Reader(self.folder), self.encoder_for)
+            self._searcher = Searcher(self.reader, self.encoder_for)
         return self._searcher
 
     def encoder_for(self, snapshot: Snapshot) -> Encoder:
@@ -64,6 +70,7 @@ class Index:
         recorded = snapshot.encoder
         if self._encoder is None:
             from semsearch.encoders import open_encoder
+            from semsearch.encoders.resolve import DEFAULT_MODEL
 
             name = str(self._model or (recorded.name if recorded else DEFAULT_MODEL))
             if Path(name).is_dir():  # found again from wherever the index is used
@@ -110,21 +117,18 @@ class Index:
 
     def get(self, document_id: str) -> Document:
         """A live document. Raises NotFound."""
-        found = self.searcher.reader.live_by_id([document_id])
+        found = self.reader.live_by_id([document_id])
         if document_id not in found:
             raise NotFound(f"{self.folder}: no document {document_id!r}")
         return found[document_id].document
 
     def documents(self) -> Iterator[Document]:
         """Every live document, in the order of insertion."""
-        return self.searcher.reader.documents()
+        return self.reader.documents()
 
     def __len__(self) -> int:
         """The number of live documents."""
-        if not self.exists:
-            return 0
-        self.searcher.refresh()
-        return self.searcher.snapshot.generation.n_document
+        return self.reader.snapshot().generation.n_document if self.exists else 0
 
     def require(self) -> None:
         """Raise NotFound unless there is an index in the folder."""
@@ -139,7 +143,7 @@ def _checked(documents: Iterable[Document], source: str) -> Iterator[Document]:
     fields = Fields("id", "text")
     for number, d in enumerate(documents, start=1):
         record = {"id": d.id, "text": d.text, "title": d.title, "metadata": dict(d.metadata)}
-        yield fields.document(record, source, number)
+        yield fields.document(record, d.source or source, d.line or number)
 
 
 def open(folder: str | Path = ".semsearch", model: str | Path | None = None) -> Index:  # noqa: A001

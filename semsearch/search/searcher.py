@@ -18,12 +18,12 @@ from semsearch.collection.snapshot import Snapshot
 from semsearch.errors import Corrupt, Mismatch, UsageError
 from semsearch.ranking.fusion import reciprocal_rank_fusion
 from semsearch.search.candidates import CandidateSource
-from semsearch.store.filters import Filter
+from semsearch.store.filters import Filter, matches
 from semsearch.types import Candidates, Hit
 
 if TYPE_CHECKING:
     from semsearch.encoders import Encoded, Encoder
-    from semsearch.types import Floats, Ints
+    from semsearch.types import Floats
 
 Mode = Literal["hybrid", "dense", "lexical"]
 MODES: tuple[Mode, ...] = ("hybrid", "dense", "lexical")
@@ -123,6 +123,11 @@ class Searcher:
             ranking = self._rank(view, [text], k, options)[0]
             rows = self.reader.documents_of(ranked.vid for ranked in ranking)
             found = [(ranked, rows[ranked.vid].document) for ranked in ranking]
+            if not all(matches(d.metadata, options.conditions) for _, d in found):
+                raise Corrupt(
+                    f"{self.reader.layout.catalog}: the filter's index is damaged: run"
+                    " `semsearch check`, then index again"
+                )
             return [
                 Hit(rank, d.id, ranked.score, d.title, d.text, d.metadata)
                 for rank, (ranked, d) in enumerate(found, start=1)
@@ -152,7 +157,7 @@ class Searcher:
         return rankings
 
     def encode(self, texts: Sequence[str]) -> Floats:
-        """Query vectors float32 (Q, dim), in the space of the stored ones. Raises Mismatch."""
+        """Query vectors float32 (Q, dim), as ``rank`` takes them. Raises Mismatch."""
         return self._encode(self._view.snapshot, texts)
 
     def _encode(self, snapshot: Snapshot, texts: Sequence[str]) -> Floats:
@@ -168,8 +173,7 @@ class Searcher:
             )
         encoded = self._encoder.encode_queries(texts)
         _note_unreadable(encoded, self._encoder.name)
-        rotation = snapshot.rotation
-        return encoded.vectors if rotation is None else encoded.vectors @ rotation
+        return encoded.vectors
 
     def _rank(
         self,
@@ -187,8 +191,10 @@ class Searcher:
         if options.mode == "lexical":
             source.require_lexical()
             vectors = None
-        elif vectors is None:
-            vectors = self._encode(view.snapshot, texts)
+        else:
+            vectors = self._encode(view.snapshot, texts) if vectors is None else vectors
+            rotation = view.snapshot.rotation
+            vectors = vectors if rotation is None else vectors @ rotation
         depth = max(DEPTH, k)
         while True:
             rankings = []
@@ -204,19 +210,24 @@ class Searcher:
 
     def _by_document(self, view: _View, candidates: Candidates, k: int) -> list[list[Ranked]]:
         """Each document once, by its best passage; equal scores by id descending (trec_eval)."""
-        owners = self._owners_of(view, np.unique(candidates.ids[candidates.ids >= 0]))
         rankings = []
         for ids, scores in zip(candidates.ids, candidates.scores, strict=True):
+            present = int(np.count_nonzero(ids >= 0))
+            vids, values = ids[:present].tolist(), scores[:present].tolist()
             best: dict[str, Ranked] = {}
-            for vid, score in zip(ids.tolist(), scores.tolist(), strict=True):
-                if vid >= 0:
+            looked = 0
+            while len(best) < k and looked < present:  # look up no more owners than it takes
+                stop = _with_ties(values, looked + k - len(best))
+                owners = self._owners_of(view, vids[looked:stop])
+                for vid, score in zip(vids[looked:stop], values[looked:stop], strict=True):
                     best.setdefault(owners[vid], Ranked(owners[vid], score, vid))
+                looked = stop
             ranking = sorted(best.values(), key=lambda r: r.id.encode(), reverse=True)
             rankings.append(sorted(ranking, key=lambda r: -r.score)[:k])
         return rankings
 
-    def _owners_of(self, view: _View, vids: Ints) -> dict[int, str]:
-        wanted, known = vids.tolist(), view.owners
+    def _owners_of(self, view: _View, wanted: Sequence[int]) -> dict[int, str]:
+        known = view.owners
         missing = [vid for vid in wanted if vid not in known]
         found = {vid: row.ext_id for vid, row in self.reader.documents_of(missing).items()}
         owners = {vid: known[vid] for vid in wanted if vid not in found} | found
@@ -230,11 +241,11 @@ class Searcher:
             self.refresh()
             try:
                 return answer(self._view)
-            except StaleSnapshot:  # purged by a compaction meanwhile
+            except StaleSnapshot:  # purged or replaced by a commit meanwhile
                 continue
         raise Corrupt(
             f"{self.reader.layout.catalog}: passages without a row: run `semsearch check`, then"
-            " restore a backup or index again"
+            " put a copy of the index back, or index again"
         )
 
 
@@ -258,6 +269,13 @@ def _falls_short(
     full = [(ranking.ids[:, -1:] >= 0).any(axis=1) for ranking in rankings]
     more = np.logical_or.reduce(full)
     return any(len(row) < k and more[query] for query, row in enumerate(ranked))
+
+
+def _with_ties(scores: Sequence[float], stop: int) -> int:
+    """The first position from ``stop`` on whose score is not that of the one before."""
+    while stop < len(scores) and scores[stop] == scores[stop - 1]:
+        stop += 1
+    return min(stop, len(scores))
 
 
 def _at_least(ranking: list[Ranked], min_score: float | None) -> list[Ranked]:

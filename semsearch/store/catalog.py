@@ -104,7 +104,8 @@ def _row(connection: sqlite3.Connection, table: str, column: str, key: int) -> A
     rows = _rows(connection, table, f"WHERE {column} = ?", (key,))
     if not rows:
         raise Corrupt(
-            f"catalog.db: row {key} of table {table} is missing: restore a backup or index again"
+            f"catalog.db: row {key} of table {table} is missing:"
+            " put a copy of the index back, or index again"
         )
     return rows[0]
 
@@ -163,6 +164,21 @@ def add_rotation(
     """Record a rotation, fitted on so many passages."""
     raw = np.ascontiguousarray(matrix, "<f4").tobytes()
     _insert(connection, "rotation", (rotation_id, encoder_id, fitted_on, len(matrix), raw))
+
+
+def rotation_size(connection: sqlite3.Connection, rotation_id: int | None) -> int:
+    """How many passages a rotation was fitted on; 0 without one."""
+    if rotation_id is None:
+        return 0
+    row = connection.execute(
+        "SELECT fitted_on FROM rotation WHERE rotation_id = ?", (rotation_id,)
+    ).fetchone()
+    return int(row[0])
+
+
+def drop_rotations(connection: sqlite3.Connection, encoder_id: int) -> None:
+    """Forget the rotations of an encoder (when another one takes their place)."""
+    connection.execute("DELETE FROM rotation WHERE encoder_id = ?", (encoder_id,))
 
 
 def segments(connection: sqlite3.Connection, encoder_id: int | None = None) -> list[SegmentRow]:

@@ -69,10 +69,10 @@ def open_writer(path: Path) -> Database:
             is_new = _is_empty(connection, path)
             if not is_new:
                 _check_identity(connection, path)
-            connection.execute("BEGIN IMMEDIATE")  # the whole schema appears at once
-            migrations().apply(database)
-            connection.execute("COMMIT")
-            if is_new:
+            if is_new or migrations().pending(database):
+                connection.execute("BEGIN IMMEDIATE")  # the whole schema appears at once
+                migrations().apply(database)
+                connection.execute("COMMIT")
                 fs.sync_folder(path.parent)
         except BaseException:
             connection.close()
@@ -134,7 +134,9 @@ def _translated(exc: sqlite3.OperationalError, path: Path) -> Exception:
 
 def _unreadable(exc: Exception, path: Path) -> Corrupt:
     said = " ".join(str(exc).split())  # a damaged schema is quoted with its line breaks
-    return Corrupt(f"{path}: the catalog is damaged ({said}): restore a backup or index again")
+    return Corrupt(
+        f"{path}: the catalog is damaged ({said}): put a copy of the index back, or index again"
+    )
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -177,7 +179,10 @@ def _check_identity(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _schema_of(connection: sqlite3.Connection) -> set[str]:
-    rows = connection.execute("SELECT type, tbl_name, sql FROM sqlite_master WHERE sql IS NOT NULL")
+    rows = connection.execute(  # a damaged column may have become a blob
+        "SELECT CAST(type AS TEXT), CAST(tbl_name AS TEXT), CAST(sql AS TEXT) FROM sqlite_master"
+        " WHERE sql IS NOT NULL"
+    )
     return {sql for kind, table, sql in rows if not _is_bookkeeping(kind, table)}
 
 

@@ -172,6 +172,21 @@ def live_by_id(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[str, 
     return found
 
 
+def live_row_ids(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[str, int]:
+    """The row ids of the live documents with these ids; nothing else of them is read."""
+    found: dict[str, int] = {}
+    for batch in _batches(id_ for id_ in ids if is_utf8(id_)):
+        marks = ",".join("?" * len(batch))
+        found.update(
+            connection.execute(
+                f"SELECT ext_id, doc_id FROM document WHERE ext_id IN ({marks})"
+                " AND deleted_gen IS NULL",
+                batch,
+            ).fetchall()
+        )
+    return found
+
+
 def documents_of(
     connection: sqlite3.Connection, doc_ids: Iterable[int]
 ) -> dict[int, StoredDocument]:
@@ -187,14 +202,14 @@ def documents_of(
     return found
 
 
-def live_documents(connection: sqlite3.Connection) -> Iterator[StoredDocument]:
-    """Every live document in the order of insertion, checked."""
-    with closing(connection.cursor()) as cursor:
-        cursor.execute(
-            f"SELECT {_DOCUMENT} FROM document WHERE deleted_gen IS NULL ORDER BY doc_id"
-        )
-        for row in cursor:
-            yield _checked(row)
+def page_of_documents(connection: sqlite3.Connection, gen: int, after: int) -> list[StoredDocument]:
+    """The next documents that were live in a generation, in the order of insertion, checked."""
+    rows = connection.execute(
+        f"SELECT {_DOCUMENT} FROM document WHERE doc_id > ? AND added_gen <= ?"
+        " AND (deleted_gen IS NULL OR deleted_gen > ?) ORDER BY doc_id LIMIT ?",
+        (after, gen, gen, _BATCH),
+    ).fetchall()
+    return [_checked(row) for row in rows]
 
 
 def passages_of(connection: sqlite3.Connection, vids: Iterable[int]) -> dict[int, PassageRow]:

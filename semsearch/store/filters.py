@@ -226,4 +226,4 @@ def _metadata(
                 yield doc_id, json.loads(meta)
             except ValueError as exc:
                 message = f"catalog.db: the metadata of document row {doc_id} is damaged"
-                raise Corrupt(f"{message}: restore a backup or index again") from exc
+                raise Corrupt(f"{message}: put a copy of the index back, or index again") from exc

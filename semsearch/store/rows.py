@@ -17,12 +17,26 @@ from semsearch.errors import Corrupt
 
 
 def row_crc(values: Iterable[Any]) -> int:
-    """CRC-32 of SQLite values (None, int, float, str, bytes) in column order."""
+    """CRC-32 of SQLite values (None, int, float, str, bytes) in column order.
+
+    Each value enters as a letter for its type, its length and its bytes: UTF-8 text, decimal
+    integers, little-endian doubles. It is part of the format, so it depends on nothing else.
+    """
     crc = 0
     for value in values:
-        raw = value if isinstance(value, bytes) else repr(value).encode("utf-8", "surrogatepass")
-        crc = zlib.crc32(raw, zlib.crc32(struct.pack("<q", len(raw)), crc))
+        kind, raw = _kind_and_bytes(value)
+        crc = zlib.crc32(raw, zlib.crc32(struct.pack("<cq", kind, len(raw)), crc))
     return crc
+
+
+def _kind_and_bytes(value: Any) -> tuple[bytes, bytes]:
+    if isinstance(value, str):
+        return b"s", value.encode("utf-8", "surrogatepass")
+    if isinstance(value, int):
+        return b"i", b"%d" % value
+    if isinstance(value, bytes):
+        return b"b", value
+    return (b"n", b"") if value is None else (b"f", struct.pack("<d", value))
 
 
 def stamp_crc(deleted_gen: int | None) -> int:
@@ -37,7 +51,7 @@ def check_row(
     if row_crc(values) ^ stamp_crc(deleted) != crc:
         raise Corrupt(
             f"catalog.db: row {key!r} of table {table} is damaged: "
-            "run `semsearch check`, then restore a backup or index again"
+            "run `semsearch check`, then put a copy of the index back, or index again"
         )
 
 

@@ -185,7 +185,7 @@ class Segment:
 
     def _damaged(self) -> Corrupt:
         return Corrupt(
-            f"{self.path}: the vector file is damaged: restore a backup, or delete the index"
+            f"{self.path}: the vector file is damaged: put a copy of it back, or delete the index"
             " and index again"
         )
 
