@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _QUERIES = 512
 _FEW_QUERIES = 8
 _BLOCK_FEW = 1024  # stays in a core's own cache
-_BLOCK_MANY = 8192
+_BLOCK_MANY = 2048  # with 512 queries a few megabytes, and as fast as larger ones
 _SPARSE = 3  # a row fetched alone costs about this many rows of a scan
 
 
