@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semsearch.collection import layout, writer
+from semsearch.collection.changes import Change, NewPassage
 from semsearch.collection.layout import Layout
 from semsearch.collection.reader import Reader
 from semsearch.collection.snapshot import Snapshot
-from semsearch.collection.writer import Change, NewPassage, Writer
+from semsearch.collection.writer import Writer
 from semsearch.store.catalog import EncoderRow
-from semsearch.store.documents import text_hash
+from semsearch.store.passages import text_hash
 from semsearch.types import Document
 
 DIM = 8
@@ -113,9 +114,9 @@ def assert_vectors(snapshot: Snapshot, texts: Sequence[str]) -> None:
 
 
 def passages_of(reader: Reader, vids: Sequence[int]) -> dict[int, tuple[int, int]]:
-    from semsearch.store import documents
+    from semsearch.store import passages
 
-    found = documents.passages_of(reader.connection, vids)
+    found = passages.passages_of(reader.connection, vids)
     return {vid: (row.start, row.end) for vid, row in found.items()}
 
 

@@ -34,7 +34,7 @@ from semsearch.collection.reader import Reader, StaleSnapshot
 from semsearch.collection.writer import open_for_writing
 from semsearch.errors import InputError, Locked, NotFound, SemsearchError, StorageError
 from semsearch.index.exact import ExactIndex
-from semsearch.store import documents
+from semsearch.store import documents, passages
 from semsearch.store.filters import parse_filter
 from semsearch.store.segments import Segment
 from semsearch.types import Document
@@ -132,7 +132,7 @@ class Collection(RuleBasedStateMachine):
     def known(self, change):
         """The change with the vectors that are stored already, as an indexing run copies them."""
         hashes = [passage.text_hash for passage in change.passages]
-        found = documents.vectors_known(self.writer.connection, hashes, 1)
+        found = passages.vectors_known(self.writer.connection, hashes, 1)
         vids = np.array([found[h].vid for h in hashes if h in found], np.int64)
         copies = dict(
             zip([h for h in hashes if h in found], self.writer.vectors_of(vids), strict=True)

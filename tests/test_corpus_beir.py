@@ -40,13 +40,13 @@ def test_a_set_is_read(dataset):
     assert data.queries == [Query("q1", "query 1"), Query("q2", "query 2")]
     assert data.qrels == {"q2": {"d1": 1}, "q1": {"d2": 2}, "q9": {"d2": 1}}
     assert data.missing_queries == ("q9",)
-    assert data.corpus_sha256() == hashlib.sha256(data.corpus.read_bytes()).hexdigest()
+    assert data.corpus_sha256() == hashlib.sha256(data.require_corpus().read_bytes()).hexdigest()
     assert [d.id for d in read_corpus(dataset)] == ["d1", "d2"]
 
 
 def test_a_corpus_that_has_gone(dataset):
     data = BeirDataset.open(dataset)
-    data.corpus.unlink()
+    data.require_corpus().unlink()
     with pytest.raises(InputError) as caught:
         data.corpus_sha256()
     assert str(caught.value) == f"{data.corpus}: cannot read: No such file or directory"
@@ -167,7 +167,7 @@ def test_real_sets_are_read_whole(name):
     corpus = list(read_corpus(folder))
     assert len(corpus) == documents
     assert len({document.id for document in corpus}) == documents
-    with data.corpus.open(encoding="utf-8") as file:
+    with data.require_corpus().open(encoding="utf-8") as file:
         for document, line in itertools.islice(zip(corpus, file, strict=True), 200):
             record = json.loads(line)
             assert (document.id, document.text) == (record["_id"], record["text"])

@@ -15,16 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semsearch.collection import layout
+from semsearch.collection.changes import Change, NewPassage
 from semsearch.collection.layout import Layout
 from semsearch.collection.maintain import compact
 from semsearch.collection.reader import Reader, StaleSnapshot
 from semsearch.collection.vector_cache import build_vector_cache
-from semsearch.collection.writer import Change, NewPassage, open_for_writing
+from semsearch.collection.writer import open_for_writing
 from semsearch.errors import Corrupt, Mismatch, NotFound, UsageError
 from semsearch.indexing.run import finish
 from semsearch.search.searcher import DEPTH, MODES, Options
-from semsearch.store.documents import text_hash
 from semsearch.store.filters import Condition, parse_filter
+from semsearch.store.passages import text_hash
 from semsearch.types import Document
 from tests.fakes import (
     WORDS,

@@ -14,7 +14,7 @@ from semsearch.collection.layout import Layout
 from semsearch.collection.reader import Reader, StaleSnapshot
 from semsearch.collection.writer import open_for_writing
 from semsearch.errors import Corrupt, InputError, Mismatch, NotFound, SemsearchError, StorageError
-from semsearch.store import catalog, documents
+from semsearch.store import catalog, documents, passages
 from semsearch.store.database import database_errors, open_reader, open_writer
 from semsearch.store.rows import canonical_json, row_crc, short_hash, stamp_crc
 from semsearch.types import Document
@@ -93,10 +93,10 @@ def read_rows(folder):
             None if snapshot.rotation is None else snapshot.rotation.tolist(),
             snapshot.rows.take(np.arange(len(snapshot.rows))).tolist(),
             catalog.sources(connection),
-            sorted(documents.passages_of(connection, vids).items()),
+            sorted(passages.passages_of(connection, vids).items()),
             sorted(documents.documents_of(connection, ids).items()),
             [row.doc_id for row in documents.page_of_documents(connection, 10**6, 0)],
-            list(documents.passage_texts(connection, 0, 10**9)),
+            list(passages.passage_texts(connection, 0, 10**9)),
         )
 
 

@@ -41,7 +41,7 @@ def status(folder: str, as_json: bool) -> None:
 
 def _facts(reader: Reader) -> dict[str, Any]:
     from semsearch.collection import lexical_cache, vector_cache
-    from semsearch.store import catalog, documents
+    from semsearch.store import catalog, passages
 
     snapshot = reader.snapshot()
     encoder = snapshot.encoder
@@ -55,7 +55,7 @@ def _facts(reader: Reader) -> dict[str, Any]:
         "generation": snapshot.generation.gen,
         "documents": snapshot.generation.n_document,
         "passages": snapshot.generation.n_passage,
-        "truncated": documents.count_truncated(reader.connection),
+        "truncated": passages.count_truncated(reader.connection),
         "deleted_passages": len(snapshot.dead),
         "sources": catalog.sources(reader.connection),
         "model": encoder.name if encoder else None,

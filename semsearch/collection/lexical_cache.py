@@ -17,7 +17,7 @@ from semsearch import fs
 from semsearch.collection.snapshot import Snapshot
 from semsearch.collection.writer import Writer
 from semsearch.errors import Corrupt, Mismatch, MissingExtra
-from semsearch.store import catalog, documents
+from semsearch.store import catalog, passages
 from semsearch.store.database import database_errors
 from semsearch.store.rows import canonical_json
 from semsearch.types import Candidates
@@ -138,7 +138,7 @@ def _uncovered(snapshot: Snapshot, connection: sqlite3.Connection, covered: int)
     from semsearch.lexical.memory import MemoryLexical
 
     with database_errors(snapshot.layout.catalog):
-        found = list(documents.passage_texts(connection, covered, snapshot.last_vid))
+        found = list(passages.passage_texts(connection, covered, snapshot.last_vid))
     if not found:
         return []
     vids = np.array([vid for vid, _ in found], np.int64)
@@ -160,7 +160,7 @@ def _texts(
 ) -> Iterator[tuple[Ints, list[str]]]:
     vids: list[int] = []
     texts: list[str] = []
-    for vid, text in documents.passage_texts(connection, after, up_to):
+    for vid, text in passages.passage_texts(connection, after, up_to):
         vids.append(vid)
         texts.append(text)
         if len(vids) == _BATCH:

@@ -12,7 +12,7 @@ import numpy as np
 from semsearch.collection.layout import EXACT_ROWS, Layout
 from semsearch.collection.snapshot import Snapshot, take_snapshot
 from semsearch.errors import StorageError
-from semsearch.store import catalog, documents
+from semsearch.store import catalog, documents, passages
 from semsearch.store.database import database_errors, open_reader
 from semsearch.store.documents import StoredDocument
 from semsearch.store.filters import Filter, documents_matching
@@ -57,13 +57,13 @@ class Reader:
         """The document of each passage. Raises StaleSnapshot if one was purged, Corrupt."""
         wanted = list(vids)
         with database_errors(self.layout.catalog):
-            passages = documents.passages_of(self.connection, wanted)
-            rows = documents.documents_of(self.connection, {p.doc_id for p in passages.values()})
-        owners = {passage.doc_id for passage in passages.values()}
+            found = passages.passages_of(self.connection, wanted)
+            owners = {passage.doc_id for passage in found.values()}
+            rows = documents.documents_of(self.connection, owners)
         # Rows may be purged between the two reads as well as before them.
-        if len(passages) < len(set(wanted)) or owners != set(rows):
+        if len(found) < len(set(wanted)) or owners != set(rows):
             raise StaleSnapshot
-        return {vid: rows[passage.doc_id] for vid, passage in passages.items()}
+        return {vid: rows[passage.doc_id] for vid, passage in found.items()}
 
     def sources(self) -> list[str]:
         """The corpora that finished runs read to their end."""
@@ -114,4 +114,4 @@ class Reader:
             found = documents_matching(self.connection, conditions, limit)
             if found is None:
                 return None
-            return documents.vids_of(self.connection, np.array(found, np.int64))
+            return passages.vids_of(self.connection, np.array(found, np.int64))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from semsearch.collection.layout import Layout
 from semsearch.collection.rows import StoredRows
 from semsearch.errors import Corrupt, StorageError
-from semsearch.store import catalog, documents
+from semsearch.store import catalog, passages
 from semsearch.store.database import snapshot_transaction
 from semsearch.store.rows import check_row
 from semsearch.store.segments import Segment
@@ -107,7 +107,7 @@ def _read(connection: sqlite3.Connection, layout: Layout) -> Snapshot:
         recent, recent_rotations = _recent(connection, encoder)
         matrix = catalog.rotation(connection, rotation_id)
         dims = catalog.get_meta(connection, "dims")
-        dead = documents.dead_vids(connection)
+        dead = passages.dead_vids(connection)
         caches = tuple(catalog.caches(connection))
     segments = [_open_segment(layout, row) for row in wanted]
     width = segments[0].dim if segments else recent[1].shape[1]

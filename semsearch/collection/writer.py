@@ -8,51 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semsearch import fs
+from semsearch.collection.changes import Change, Tally
 from semsearch.collection.layout import FLUSH_ROWS, Layout
 from semsearch.collection.snapshot import Snapshot, take_snapshot
 from semsearch.errors import Corrupt, StorageError
-from semsearch.store import catalog, documents
+from semsearch.store import catalog, documents, passages
 from semsearch.store.catalog import EncoderRow, GenerationRow, SegmentRow
 from semsearch.store.database import database_errors, open_writer, transaction
 from semsearch.store.rows import row_crc
 from semsearch.store.segments import SegmentFile, write_segment
-from semsearch.types import Document
 
 if TYPE_CHECKING:
     import sqlite3
 
     from semsearch.types import Floats, Ints
-
-
-@dataclass(frozen=True, slots=True)
-class NewPassage:
-    """A passage to be stored: its span in the document's content and its stored vector.
-
-    ``vector`` is float16 (stored width,), already rotated and cut (``Writer.stored``).
-    """
-
-    start: int
-    end: int
-    text_hash: bytes
-    vector: NDArray[np.float16]
-    tokens: int
-    unknown: int
-    truncated: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A document to be added, or to replace the live one with the same id."""
-
-    document: Document
-    passages: tuple[NewPassage, ...]
 
 
 class Writer:
@@ -210,7 +185,7 @@ class Writer:
             )
             for number, p in enumerate(change.passages):
                 rows.append(
-                    documents.PassageRow(
+                    passages.PassageRow(
                         vid,
                         doc_id,
                         number,
@@ -225,7 +200,7 @@ class Writer:
                 )
                 vid += 1
             doc_id += 1
-        tally.crc += documents.insert_passages(self.connection, rows)
+        tally.crc += passages.insert_passages(self.connection, rows)
         tally.documents += len(changes)
         tally.passages += len(rows)
 
@@ -241,23 +216,6 @@ class Writer:
         if self.snapshot.encoder is None:
             raise RuntimeError("adopt_encoder comes first")
         return self.snapshot.encoder
-
-
-@dataclass(slots=True)
-class Tally:
-    """The totals of the generation being made."""
-
-    gen: int
-    documents: int
-    passages: int
-    crc: int
-
-    def remove(self, connection: sqlite3.Connection, doc_ids: Sequence[int]) -> None:
-        """Stamp documents as deleted and take them out of the totals."""
-        passages, crcs = documents.stamp_deleted(connection, doc_ids, self.gen)
-        self.documents -= len(doc_ids)
-        self.passages -= passages
-        self.crc -= crcs
 
 
 @contextmanager

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from semsearch.collection.changes import Change, NewPassage
 from semsearch.collection.layout import ROTATION_SAMPLE, UNCOVERED_WORDS
 from semsearch.collection.lexical_cache import build_lexical_cache, uncovered_passages
 from semsearch.collection.maintain import fit_rotation_if_due, merge_segments
-from semsearch.collection.writer import Change, NewPassage, Writer
+from semsearch.collection.writer import Writer
 from semsearch.errors import InputError, ModelError
 from semsearch.indexing.source import WINDOW_DOCUMENTS, SeenIds, Source, windows
 from semsearch.indexing.summary import OnDuplicate, Summary
-from semsearch.store import documents
+from semsearch.store import documents, passages
 from semsearch.types import Document
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class Indexer:
     def _encode(self, changed: Sequence[Document]) -> list[Change]:
         """Vectors for new texts by the encoder; for texts already stored, from the index."""
         contents = [document.content for document in changed]
-        hashes = [documents.text_hash(content) for content in contents]
+        hashes = [passages.text_hash(content) for content in contents]
         known = self._known(set(hashes))
         texts = {h: c for h, c in zip(hashes, contents, strict=True) if h not in known}
         known.update(self._new_passages(texts))
@@ -139,7 +140,7 @@ class Indexer:
         encoder = self._writer.snapshot.encoder
         if encoder is None:
             return {}
-        rows = documents.vectors_known(self._writer.connection, sorted(hashes), encoder.encoder_id)
+        rows = passages.vectors_known(self._writer.connection, sorted(hashes), encoder.encoder_id)
         if not rows:
             return {}
         ordered = sorted(rows.items(), key=lambda item: item[1].vid)

@@ -10,10 +10,13 @@ import hashlib
 import json
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from semsearch.errors import Corrupt
+
+BATCH = 500
+"""Rows asked for in one statement."""
 
 
 def row_crc(values: Iterable[Any]) -> int:
@@ -77,3 +80,10 @@ def short_hash(*parts: str) -> bytes:
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces: equal values give equal text."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def batches(keys: Iterable[Any]) -> Iterator[list[Any]]:
+    """Keys in lists that one statement can take."""
+    listed = [key.item() if hasattr(key, "item") else key for key in keys]
+    for start in range(0, len(listed), BATCH):
+        yield listed[start : start + BATCH]

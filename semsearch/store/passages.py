@@ -1,0 +1,133 @@
+"""Passages in the catalog: inserted, fetched with their CRCs, and the vids behind documents."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from semsearch.store.documents import COLUMNS, checked_document
+from semsearch.store.rows import batches, check_row, row_crc, short_hash
+
+if TYPE_CHECKING:
+    from semsearch.types import Ints
+
+
+@dataclass(frozen=True, slots=True)
+class PassageRow:
+    """A passage row: the characters ``start`` to ``end`` of its document's content."""
+
+    vid: int
+    doc_id: int
+    ord: int
+    start: int
+    end: int
+    text_hash: bytes
+    encoder_id: int
+    tokens: int
+    unknown: int
+    truncated: int
+
+
+def text_hash(content: str) -> bytes:
+    """16 bytes that identify an encoded text."""
+    return short_hash(content)
+
+
+def insert_passages(connection: sqlite3.Connection, rows: Sequence[PassageRow]) -> int:
+    """Insert passages; returns the sum of their CRCs."""
+    values = [
+        (
+            row.vid, row.doc_id, row.ord, row.start, row.end, row.text_hash, row.encoder_id,
+            row.tokens, row.unknown, row.truncated,
+        )
+        for row in rows
+    ]  # fmt: skip
+    crcs = [row_crc(value) for value in values]
+    connection.executemany(
+        "INSERT INTO passage VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+        [(*value, crc) for value, crc in zip(values, crcs, strict=True)],
+    )
+    return sum(crcs)
+
+
+def passages_of(connection: sqlite3.Connection, vids: Iterable[int]) -> dict[int, PassageRow]:
+    """Passages by vid, checked."""
+    found = {}
+    for batch in batches(vids):
+        rows = connection.execute(
+            "SELECT * FROM passage WHERE vid IN (SELECT value FROM json_each(?))",
+            (json.dumps(batch),),
+        ).fetchall()
+        for row in rows:
+            check_row("passage", row[0], row[:-1], row[-1])
+            found[row[0]] = PassageRow(*row[:-1])
+    return found
+
+
+def vectors_known(
+    connection: sqlite3.Connection, hashes: Iterable[bytes], encoder_id: int
+) -> dict[bytes, PassageRow]:
+    """For each text hash that already has a vector of this encoder: a passage that has it."""
+    found = {}
+    for digest in hashes:
+        row = connection.execute(
+            "SELECT * FROM passage WHERE text_hash = ? AND encoder_id = ? ORDER BY vid LIMIT 1",
+            (digest, encoder_id),
+        ).fetchone()
+        if row is not None:
+            check_row("passage", row[0], row[:-1], row[-1])
+            found[digest] = PassageRow(*row[:-1])
+    return found
+
+
+def dead_vids(connection: sqlite3.Connection) -> Ints:
+    """The vids of deleted documents whose rows are still there, ascending."""
+    rows = connection.execute(
+        "SELECT p.vid FROM document d JOIN passage p ON p.doc_id = d.doc_id"
+        " WHERE d.deleted_gen IS NOT NULL ORDER BY p.vid"
+    ).fetchall()
+    return np.array([vid for (vid,) in rows], np.int64)
+
+
+def passage_texts(
+    connection: sqlite3.Connection, after: int, up_to: int
+) -> Iterator[tuple[int, str]]:
+    """(vid, text) of the live passages with ``after < vid <= up_to``, in order, checked."""
+    with closing(connection.cursor()) as cursor:
+        cursor.execute(
+            f"SELECT p.*, {', '.join('d.' + c for c in COLUMNS.split(', '))}"
+            " FROM passage p JOIN document d ON d.doc_id = p.doc_id"
+            " WHERE p.vid > ? AND p.vid <= ? AND d.deleted_gen IS NULL ORDER BY p.vid",
+            (after, up_to),
+        )
+        for row in cursor:
+            check_row("passage", row[0], row[:10], row[10])
+            passage = PassageRow(*row[:10])
+            content = checked_document(row[11:]).document.content
+            yield passage.vid, content[passage.start : passage.end]
+
+
+def vids_of(connection: sqlite3.Connection, doc_ids: Ints) -> Ints:
+    """The vids of all passages of these documents, ascending."""
+    # One row of JSON: thousands of rows take longer to hand over than to find.
+    (found,) = connection.execute(
+        "SELECT json_group_array(p.vid) FROM json_each(?) AS wanted"
+        " CROSS JOIN passage p ON p.doc_id = wanted.value",
+        (json.dumps(doc_ids.tolist()),),
+    ).fetchone()
+    return np.sort(np.array(json.loads(found), np.int64))
+
+
+def count_truncated(connection: sqlite3.Connection) -> int:
+    """How many live passages were longer than the model reads."""
+    row = connection.execute(
+        "SELECT count(*) FROM passage p JOIN document d ON d.doc_id = p.doc_id"
+        " WHERE p.truncated = 1 AND d.deleted_gen IS NULL"
+    ).fetchone()
+    return int(row[0])
