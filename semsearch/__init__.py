@@ -11,8 +11,9 @@ A public name is loaded when it is first used, so ``import semsearch`` itself is
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from semsearch.lazy import lazy_names
 
 if TYPE_CHECKING:
     from semsearch.corpus import read_corpus
@@ -56,23 +57,17 @@ __all__ = [
 
 # Public names by the module that defines them. The imports above say the same to a type checker.
 _NAMES_BY_MODULE = {
-    "semsearch.corpus": "read_corpus",
-    "semsearch.errors": "Corrupt InputError Locked Mismatch MissingExtra ModelError NotFound "
+    ".corpus": "read_corpus",
+    ".errors": "Corrupt InputError Locked Mismatch MissingExtra ModelError NotFound "
     "SemsearchError StorageError UsageError",
-    "semsearch.evaluation": "evaluate",
-    "semsearch.search": "open",
-    "semsearch.types": "Candidates Document Hit Query",
+    ".evaluation": "evaluate",
+    ".search": "open",
+    ".types": "Candidates Document Hit Query",
 }
-_HOME = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names.split()}
-
-
-def __getattr__(name: str) -> Any:
-    """Load a public name on its first use."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'semsearch' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(
+    __name__,
+    {name: module for module, names in _NAMES_BY_MODULE.items() for name in names.split()},
+)
 
 
 def __dir__() -> list[str]:

@@ -18,6 +18,8 @@ ROOMS = (
     "types",
     "errors",
     "fs",
+    "lazy",
+    "threads",
     "corpus",
     "vectors",
     "metrics",

@@ -15,7 +15,7 @@ from semsearch.index.exact import ExactIndex
 from semsearch.index.faiss_index import FaissIndex, IndexParams, candidates_for
 from semsearch.index.library import Quantised
 from semsearch.index.recall import Sample, measure_recall, recall, sample_ordinals
-from semsearch.index.threads import thread_count
+from semsearch.threads import thread_count
 from semsearch.vectors import unit
 
 needs_faiss = pytest.mark.skipif(

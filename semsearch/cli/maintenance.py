@@ -109,20 +109,29 @@ def check(folder: str) -> None:
     click.echo(f"{folder}: sound ({count(documents, 'document')})")
 
 
-@click.command(epilog="Example: semsearch compact")
+@click.command(
+    epilog="Example: semsearch compact   |   semsearch compact --vector-index IVF1024,RaBitQfs"
+)
 @index_option
-def compact(folder: str) -> None:
+@click.option(
+    "--vector-index",
+    "kind",
+    help="From now on serve `auto` (by size), `exact`, or any FAISS factory string.",
+)
+def compact(folder: str, kind: str | None) -> None:
     """Rewrite the vectors without what was deleted and build the derived files anew."""
     from semsearch.collection import maintain
     from semsearch.collection.layout import Layout
     from semsearch.collection.lexical_cache import build_lexical_cache
-    from semsearch.collection.vector_cache import build_vector_cache
+    from semsearch.collection.vector_cache import build_vector_cache, choose_kind
     from semsearch.collection.writer import open_for_writing
     from semsearch.search.facade import Index
 
     Index(folder, None).require()
     with open_for_writing(Layout(Path(folder))) as writer:
         purged = len(writer.snapshot.dead)
+        if kind is not None:
+            choose_kind(writer, kind)
         maintain.compact(writer)
         build_vector_cache(writer, force=True)
         build_lexical_cache(writer, force=True)

@@ -94,7 +94,7 @@ def rewrite(writer: Writer, *, refit: bool) -> None:
     file = writer.write_file(vids, blocks, width) if len(vids) else None
     with writer.generation() as tally:
         catalog.drop_segments(writer.connection, [row.seg_id for row in snapshot.segments])
-        writer.connection.execute("DELETE FROM l0")
+        writer.forget_recent()
         if matrix is not None:
             rotation_id = _record_rotation(writer, matrix, len(vids))
         if file is not None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from semsearch.types import Bools
 
 KIND = "faiss"
+AUTO, EXACT = "auto", "exact"
 MEASURED_DIMS = (256, 128, 64)
 ENOUGH_RECALL = 0.95
 """A width at which the cache finds less than this of the ten nearest is scanned exactly."""
@@ -80,12 +81,30 @@ class CoveredIndex:
         return min(below[-1], *above[:1]) if below else 0.0
 
 
+def choose_kind(writer: Writer, kind: str) -> None:
+    """From now on serve ``auto`` (by size), ``exact``, or any ``faiss.index_factory`` string.
+
+    Raises UsageError for a kind that FAISS does not have, MissingExtra without FAISS.
+    """
+    if kind not in (AUTO, EXACT):
+        from semsearch.index.library import Quantised
+
+        Quantised.create(kind, writer.width)
+    with writer.generation():
+        catalog.set_meta(writer.connection, "vector_index", kind)
+    writer.refresh()
+
+
 def build_vector_cache(writer: Writer, *, force: bool = False) -> None:
-    """Build the FAISS file when the index is large and too much is not in it. One commit."""
+    """Build the FAISS file when the index is large and too much is not in it. One commit.
+
+    A kind that was chosen (``choose_kind``) is built whatever the size.
+    """
     snapshot = writer.snapshot
     rows = len(snapshot.rows)
     row = _valid(snapshot)
-    if rows <= EXACT_ROWS:
+    kind = catalog.get_meta(writer.connection, "vector_index") or AUTO
+    if kind == EXACT or not rows or (kind == AUTO and rows <= EXACT_ROWS):
         if snapshot.cache(KIND) is not None:
             _forget(writer)
         return
@@ -93,17 +112,17 @@ def build_vector_cache(writer: Writer, *, force: bool = False) -> None:
     if not force and row and uncovered <= max(UNCOVERED_ROWS, UNCOVERED_SHARE * rows):
         return
     try:
-        _build(writer, snapshot)
+        _build(writer, snapshot, kind)
     except MissingExtra as exc:
         log.warning("%s; until then every vector is scanned", exc)
 
 
-def _build(writer: Writer, snapshot: Snapshot) -> None:
+def _build(writer: Writer, snapshot: Snapshot, kind: str) -> None:
     from semsearch.index.build import build
     from semsearch.index.faiss_index import FaissIndex
     from semsearch.index.recall import Sample, recall
 
-    built = build(snapshot.rows)
+    built = build(snapshot.rows, kind=kind)
     if not isinstance(built.index, FaissIndex):
         return
     recalls = {snapshot.rows.dim: built.params.recall}
@@ -147,7 +166,7 @@ def open_vectors(
     """
     exact = ExactIndex(snapshot.rows)
     row = _valid(snapshot)
-    if row is None or len(snapshot.rows) <= EXACT_ROWS:
+    if row is None:
         return exact
     try:
         return _open(snapshot, row, exact)

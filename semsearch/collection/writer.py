@@ -115,8 +115,7 @@ class Writer:
                 self._insert_recent(vids, matrix)
             else:
                 self.add_segment(segment, tally.gen, self.snapshot.rotation_id)
-                encoder_id = self._encoder().encoder_id
-                self.connection.execute("DELETE FROM l0 WHERE encoder_id = ?", (encoder_id,))
+                self.forget_recent()
         self.refresh()
         return tally.gen
 
@@ -174,6 +173,11 @@ class Writer:
             None, None, gen,
         )  # fmt: skip
         catalog.add_segment(self.connection, row)
+
+    def forget_recent(self) -> None:
+        """Empty the table of recent vectors, which a segment holds now (inside the transaction)."""
+        encoder_id = self._encoder().encoder_id
+        self.connection.execute("DELETE FROM l0 WHERE encoder_id = ?", (encoder_id,))
 
     def _insert(self, changes: Sequence[Change], first_vid: int, tally: Tally) -> None:
         encoder_id = self._encoder().encoder_id

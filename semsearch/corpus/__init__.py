@@ -5,8 +5,9 @@ Names are loaded on first use, so that importing this package costs nothing.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from semsearch.lazy import lazy_names
 
 if TYPE_CHECKING:
     from semsearch.corpus.beir import BeirDataset
@@ -25,23 +26,18 @@ __all__ = [
     "write_run",
 ]
 
-_HOMES = {
-    "BeirDataset": "beir",
-    "read_corpus": "read",
-    "read_qrels": "qrels",
-    "read_queries": "queries",
-    "read_run": "runs",
-    "write_qrels": "qrels",
-    "write_run": "runs",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "BeirDataset": ".beir",
+        "read_corpus": ".read",
+        "read_qrels": ".qrels",
+        "read_queries": ".queries",
+        "read_run": ".runs",
+        "write_qrels": ".qrels",
+        "write_run": ".runs",
+    },
+)
 
 
 def __dir__() -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semsearch.errors import Corrupt, MissingExtra, UsageError
-from semsearch.index.threads import thread_count
+from semsearch.threads import thread_count
 
 if TYPE_CHECKING:
     from semsearch.types import Floats, Ints

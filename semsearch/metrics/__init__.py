@@ -5,8 +5,9 @@ Nothing is loaded until a name is used, so that importing this package costs not
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from semsearch.lazy import lazy_names
 
 if TYPE_CHECKING:
     from semsearch.metrics.evaluate import Evaluation, evaluate_run
@@ -34,27 +35,22 @@ __all__ = [
     "rank_documents",
 ]
 
-_HOME = {
-    "DEFAULT_MEASURES": "measures",
-    "KNOWN_MEASURES": "measures",
-    "Evaluation": "evaluate",
-    "Measure": "measures",
-    "PairedTest": "statistics",
-    "bootstrap_interval": "statistics",
-    "bootstrap_intervals": "statistics",
-    "evaluate_run": "evaluate",
-    "explain_rules": "rules",
-    "paired_test": "statistics",
-    "rank_documents": "ordering",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "DEFAULT_MEASURES": ".measures",
+        "KNOWN_MEASURES": ".measures",
+        "Evaluation": ".evaluate",
+        "Measure": ".measures",
+        "PairedTest": ".statistics",
+        "bootstrap_interval": ".statistics",
+        "bootstrap_intervals": ".statistics",
+        "evaluate_run": ".evaluate",
+        "explain_rules": ".rules",
+        "paired_test": ".statistics",
+        "rank_documents": ".ordering",
+    },
+)
 
 
 def __dir__() -> list[str]:

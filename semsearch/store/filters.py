@@ -158,10 +158,8 @@ def documents_matching(
         found = _lookup(connection, condition, limit if best is None else len(best))
         if found is None:
             rest.append(condition)
-        elif best is None or len(found) <= len(best):
-            best = found if best is None else best & found
         else:
-            best &= found
+            best = found if best is None else best & found
     if best is None:
         return None
     if rest and best:

@@ -188,9 +188,3 @@ class Segment:
             f"{self.path}: the vector file is damaged: put a copy of it back, or delete the index"
             " and index again"
         )
-
-
-def iterate_rows(segment: Segment) -> Iterable[NDArray[np.float16]]:
-    """All vectors of a segment in blocks of bounded size."""
-    for start in range(0, segment.n, _WRITE_ROWS):
-        yield segment.vectors(start, min(start + _WRITE_ROWS, segment.n))

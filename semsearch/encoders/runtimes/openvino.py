@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from semsearch.encoders.runtimes import graph
 from semsearch.encoders.runtimes.contract import OutOfMemory
 from semsearch.encoders.sealed import is_whole, publish
 from semsearch.errors import ModelError, StorageError
+from semsearch.threads import thread_count
 
 if TYPE_CHECKING:
     from semsearch.encoders.folder import ModelConfig
@@ -39,7 +39,7 @@ class OpenVinoRuntime:
         """Load the graph, or convert it first. Raises ImportError and ModelError."""
         openvino = graph.import_openvino()
         self.precision = ("bf16" if has_bf16() else "float32") if precision == "auto" else precision
-        self.workers = cores()
+        self.workers = thread_count()
         self._folder = graph.graph_folder(fingerprint, openvino.__version__)
         self._core = openvino.Core()
         self._model: Any = self._folder / graph.GRAPH
@@ -121,13 +121,6 @@ class OpenVinoRuntime:
                 raise OutOfMemory(str(exc)) from exc
             raise ModelError(f"the model failed: {_first(exc)}") from exc
         return vectors
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def processor() -> str:
