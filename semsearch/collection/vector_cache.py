@@ -22,7 +22,7 @@ from semsearch.collection.rows import SlicedRows
 from semsearch.collection.snapshot import Snapshot
 from semsearch.collection.writer import Writer, collect_garbage
 from semsearch.errors import Corrupt, MissingExtra
-from semsearch.index.contract import VectorIndex
+from semsearch.index.contract import Rows, VectorIndex
 from semsearch.index.exact import ExactIndex
 from semsearch.store import catalog
 from semsearch.store.rows import canonical_json
@@ -51,7 +51,7 @@ class CoveredIndex:
     """
 
     def __init__(
-        self, covered: VectorIndex, rest: SlicedRows, whole: ExactIndex, recalls: dict[int, float]
+        self, covered: VectorIndex, rest: Rows, whole: ExactIndex, recalls: dict[int, float]
     ) -> None:
         self._covered = covered
         self._rest = ExactIndex(rest)

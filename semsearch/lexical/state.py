@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
+from unicodedata import unidata_version
 
 from semsearch.errors import Corrupt, Mismatch, MissingExtra
 from semsearch.lexical.engine import version
@@ -23,7 +24,8 @@ class LexicalState:
 
     ``meta`` is the text of tantivy's ``meta.json``, ``files`` the SHA-256 of every file by name,
     ``passages`` their number. It covers the vids ``first_vid`` to ``last_vid``, both included
-    (-1 and -1 where there are none). ``engine`` is the tantivy that wrote the files.
+    (-1 and -1 where there are none). ``engine`` is the tantivy that wrote the files,
+    ``unicode`` the version of the tables that letters were folded by.
     """
 
     meta: str
@@ -33,6 +35,7 @@ class LexicalState:
     passages: int
     engine: str
     tokens_version: int = TOKENS_VERSION
+    unicode: str = unidata_version
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, equal for equal states."""
@@ -66,6 +69,11 @@ class LexicalState:
                 f"the lexical index was made with version {self.tokens_version} of the word rules,"
                 f" this is version {TOKENS_VERSION}: {_REPAIR}"
             )
+        if self.unicode != unidata_version:
+            raise Mismatch(
+                f"the lexical index was made with Unicode {self.unicode}, this Python has"
+                f" {unidata_version}: {_REPAIR}"
+            )
         if self.engine != version():
             raise Mismatch(
                 f"the lexical index was written by {self.engine}, this is {version()}: {_REPAIR}"
@@ -78,7 +86,7 @@ def _check(values: Mapping[str, Any]) -> None:
     for name in ("first_vid", "last_vid", "passages", "tokens_version"):
         if type(values[name]) is not int:
             raise TypeError(name)
-    if not isinstance(values["engine"], str):
+    if not isinstance(values["engine"], str) or not isinstance(values["unicode"], str):
         raise TypeError("engine")
     for name, digest in files.items():
         # Names are joined to a folder, so they must not lead anywhere else.
