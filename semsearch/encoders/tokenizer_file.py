@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 from semsearch.encoders.fingerprint import tokenizer_digest
@@ -13,6 +14,8 @@ from semsearch.errors import ModelError, StorageError
 from semsearch.fs import cache_folder, write_file
 
 log = logging.getLogger("semsearch")
+_CONVERTERS = {"sentencepiece": "sentencepiece", "protobuf": "google"}
+"""What transformers needs to read a SentencePiece vocabulary, by the module that shows it."""
 
 
 def tokenizer_json(config: ModelConfig) -> str:
@@ -52,5 +55,9 @@ def _convert(folder: Path) -> str:
         )
         return str(tokenizer.backend_tokenizer.to_str())
     except Exception as exc:  # many kinds, from transformers and what it builds on
-        reason = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
+        missing = [name for name, module in _CONVERTERS.items() if find_spec(module) is None]
+        if missing:
+            reason = f"it may need more packages: pip install {' '.join(missing)}"
+        else:
+            reason = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
         raise ModelError(f"{folder}: its tokenizer cannot be converted: {reason}") from exc
