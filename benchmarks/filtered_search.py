@@ -37,6 +37,8 @@ _SMALL, _FULL = 200_000, 1_000_000
 _SENTENCES = 4_000
 _WARM = 5
 
+Timings = dict[tuple[Mode, str], list[tuple[float, float]]]
+
 # Name -> the filter of query number q.
 FILTERS: dict[str, Callable[[int], list[str]]] = {
     "none": lambda q: [],
@@ -45,7 +47,7 @@ FILTERS: dict[str, Callable[[int], list[str]]] = {
     "10 %": lambda q: ["bucket<10"],
     "50 %": lambda q: ["bucket<50"],
 }
-_GOAL_FILTER = "1 %, another each time"
+_, _ANOTHER = _GOAL_FILTERS = ("1 %, always the same", "1 %, another each time")
 
 
 def run(setting: Setting) -> Result:
@@ -153,7 +155,7 @@ def _recalls(searcher: Searcher, texts: Sequence[str], vectors: Floats) -> dict[
     few = texts[:50]
     recalls = {}
     for name in FILTERS:
-        if name == _GOAL_FILTER:  # like the other 1 %
+        if name == _ANOTHER:  # like the other 1 %
             continue
         served, exact = (
             searcher.rank(few, K, _options(name, "dense", 0, exact), vectors[: len(few)])
@@ -167,46 +169,48 @@ def _recalls(searcher: Searcher, texts: Sequence[str], vectors: Floats) -> dict[
     return recalls
 
 
-def _timings(
-    searcher: Searcher, texts: Sequence[str], vectors: Floats
-) -> dict[tuple[Mode, str], list[float]]:
-    """Milliseconds of each query, by mode and filter."""
-    timings: dict[tuple[Mode, str], list[float]] = {
-        (mode, name): [] for mode in ("dense", "hybrid") for name in FILTERS
-    }
+def _timings(searcher: Searcher, texts: Sequence[str], vectors: Floats) -> Timings:
+    """Wall and processor milliseconds of each query, by mode and filter."""
+    timings: Timings = {(mode, name): [] for mode in ("dense", "hybrid") for name in FILTERS}
     for query, text in enumerate([*texts[-_WARM:], *texts]):
         vector = vectors[query - _WARM : query - _WARM + 1 or None]
         for (mode, name), found in timings.items():
             # hybrid meets another filter than dense did a moment ago: resolved ones are remembered
             options = _options(name, mode, query + BUCKETS // 2 * (mode == "hybrid"))
-            began = time.perf_counter()
+            began, used = time.perf_counter(), time.process_time()
             ranking = searcher.rank([text], K, options, vector)
-            milliseconds = 1_000 * (time.perf_counter() - began)
+            wall, processor = time.perf_counter() - began, time.process_time() - used
             if len(ranking[0]) < K:
                 raise RuntimeError(f"{len(ranking[0])} of {K} documents for filter {name}")
             if query >= _WARM:
-                found.append(milliseconds)
+                found.append((1_000 * wall, 1_000 * processor))
     return timings
 
 
 def _report(
     result: Result,
-    timings: dict[tuple[Mode, str], list[float]],
+    timings: Timings,
     recalls: dict[str, float],
     built: dict[str, float],
 ) -> None:
     for (mode, name), found in timings.items():
-        p50, p99 = np.percentile(found, [50, 99]).tolist()
+        wall, processor = map(list, zip(*found, strict=True))
+        p50, p99 = np.percentile(wall, [50, 99]).tolist()
         recall = recalls.get(name) if mode == "dense" else None
         result.rows.append(
-            {"filter keeps": name, "mode": mode, "p50 ms": p50, "p99 ms": p99,
-             "recall@10": recall}
-        )  # fmt: skip
-        result.raw[f"{mode}, {name}, ms"] = found
-    for mode in ("dense", "hybrid"):
-        p50 = float(np.median(timings[mode, _GOAL_FILTER]))
-        what = f"p50 ms of a filter that keeps 1 %, {mode}"
-        result.goals.append(Goal(what, f"<= {GOAL_MS:.0f}", p50, p50 <= GOAL_MS))
+            {
+                "filter keeps": name,
+                "mode": mode,
+                "p50 ms": p50,
+                "p99 ms": p99,
+                "p50 processor ms": float(np.median(processor)),
+                "recall@10": recall,
+            }
+        )
+        result.raw[f"{mode}, {name}"] = {"ms": wall, "processor_ms": processor}
+        if name in _GOAL_FILTERS:
+            what = f"p50 ms, filter keeps {name}, {mode}"
+            result.goals.append(Goal(what, f"<= {GOAL_MS:.0f}", p50, p50 <= GOAL_MS))
     sizes = result.raw["index"]["bytes_per_row"]
     result.notes.append(
         f"Index {result.raw['index']['kind']}, {sizes['faiss']:.0f} bytes a vector"
