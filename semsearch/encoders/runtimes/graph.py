@@ -34,7 +34,21 @@ def import_openvino() -> Any:
     finally:
         del sys.modules["openvino.tools.ovc"]
     vars(openvino).setdefault("__getattr__", _late)
+    _fill_tables(openvino)
     return openvino
+
+
+def _fill_tables(openvino: Any) -> None:
+    """Let the binding fill its tables of types now, while there is one thread.
+
+    It does so at their first use, and two threads that come first together deadlock: one holds
+    the table and waits for the interpreter's lock, the other the reverse.
+    """
+    import numpy as np
+
+    for kind in (np.int64, np.float32):
+        openvino.Tensor(np.zeros(1, kind)).data.sum()
+    openvino.Type.i64.to_dtype()
 
 
 def _late(name: str) -> Any:
