@@ -15,7 +15,7 @@ from semsearch.collection.vector_cache import (
     choose_kind,
 )
 from semsearch.collection.writer import open_for_writing
-from semsearch.errors import Corrupt, StorageError, UsageError
+from semsearch.errors import Corrupt, InputError, StorageError, UsageError
 from semsearch.index.contract import ArrayRows
 from semsearch.index.exact import ExactIndex
 from semsearch.search.searcher import Options
@@ -192,3 +192,23 @@ def test_what_is_recorded_of_a_faiss_file(folder, monkeypatch):
         params = json.loads(row.params)
     assert {width for width, _ in params["recalls"]} == {64}
     assert params["index"]["n"] == 100
+
+
+def test_a_kind_that_cannot_be_built_is_not_kept(folder):
+    encoder = FakeEncoder(64)
+    index_into(folder, encoder, make_documents(40))
+    with (
+        pytest.raises(UsageError),
+        open_for_writing(Layout(folder)) as writer,
+    ):
+        choose_kind(writer, "IVF4096,Flat")
+    index_into(folder, encoder, make_documents(50))
+    assert searching(folder, encoder).source.vectors.kind == "exact"
+
+
+def test_an_index_is_not_made_among_other_files(folder):
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="not empty and not an index: name a new folder with -i"):
+        index_into(folder, FakeEncoder(), make_documents(3))
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]

@@ -128,3 +128,17 @@ def test_notes_count_what_was_left_out():
         "1 query got no results and scored 0",
         "1,200 relevant documents are not in the index and cannot be found",
     ]
+
+
+def row(mode: str, ndcg: float, low: float, high: float) -> ResultRow:
+    return ResultRow(mode, 8, "none", 100, {"ndcg@10": ndcg}, {"ndcg@10": (low, high)})
+
+
+def test_a_mode_that_is_clearly_better_than_the_default_is_named():
+    clear = (row("hybrid", 0.5, 0.4, 0.6), row("lexical", 0.9, 0.8, 0.95))
+    (_, line) = note_lines(Report(9, 0, None, "1", clear))
+    assert line == (
+        "lexical is better than hybrid here: 0.900 against 0.500 ndcg@10: use --mode lexical"
+    )
+    unclear = (row("hybrid", 0.5, 0.4, 0.6), row("lexical", 0.7, 0.55, 0.8))
+    assert len(note_lines(Report(9, 0, None, "1", unclear))) == 1

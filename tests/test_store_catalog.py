@@ -96,7 +96,7 @@ def read_rows(folder):
             sorted(passages.passages_of(connection, vids).items()),
             sorted(documents.documents_of(connection, ids).items()),
             [row.doc_id for row in documents.page_of_documents(connection, 10**6, 0)],
-            list(passages.passage_texts(connection, 0, 10**9)),
+            list(passages.passage_texts(connection, 0, 10**9, 10**9)),
         )
 
 

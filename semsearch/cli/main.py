@@ -117,4 +117,10 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     if hasattr(sys.stdin, "reconfigure"):  # a query may be piped in from anywhere
         sys.stdin.reconfigure(encoding="utf-8", errors="replace")
-    cli(prog_name="semsearch")
+    if not sys.stdout.isatty() and hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8")  # programs read it, whatever the locale
+    try:
+        cli(prog_name="semsearch")
+    except OSError as exc:  # while help is printed
+        click.echo(f"Error: cannot write: {exc.strerror or exc}", err=True)
+        os._exit(1)  # flushing stdout would fail again

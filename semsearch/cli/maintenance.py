@@ -104,7 +104,8 @@ def check(folder: str) -> None:
         documents = reader.snapshot().generation.n_document if not problems else 0
     if problems:
         raise click.ClickException(
-            f"{folder}: {count(problems, 'problem')}: put a copy of the index back, or index again"
+            f"{folder}: {count(problems, 'problem')}: `semsearch compact` builds derived files"
+            " (ann, lex) again; for anything else put a copy of the index back, or index again"
         )
     click.echo(f"{folder}: sound ({count(documents, 'document')})")
 

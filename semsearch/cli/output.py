@@ -50,7 +50,7 @@ def set_up_logging() -> None:
     logger = logging.getLogger("semsearch")
     logger.handlers = [_Notes()]
     logger.propagate = False
-    logger.setLevel(logging.WARNING)
+    logger.setLevel(logging.INFO if sys.stderr.isatty() else logging.WARNING)
 
 
 def note(message: str) -> None:

@@ -64,7 +64,7 @@ def build_lexical_cache(writer: Writer, *, force: bool = False) -> None:
         with LexicalWriter(writer.layout.lexical, state) as lexical:
             # afresh when its files were damaged or of another version
             start = max(lexical.covered, 0)
-            for vids, texts in _texts(writer.connection, start, snapshot.last_vid):
+            for vids, texts in _texts(writer.connection, start, snapshot):
                 lexical.add(vids, texts)
             made = lexical.commit(snapshot.last_vid)
             row = catalog.CacheRow(
@@ -99,18 +99,18 @@ def _clear(writer: Writer) -> None:
 def open_lexical(
     snapshot: Snapshot,
     connection: sqlite3.Connection,
-    require_current: Callable[[Snapshot], None],
+    require_current: Callable[[Snapshot, str], None],
 ) -> LexicalView | None:
     """The lexical index of a snapshot; None, logged once, when tantivy is not installed.
 
-    ``require_current`` is asked before a bad file is reported and after texts were read: a newer
-    generation may have replaced the one, and purged some of the others.
+    ``require_current`` is asked before a bad file is reported and after texts were read: a commit
+    may have replaced the one, or purged some of the others.
     """
     try:
         parts, covered = _recorded(snapshot, require_current)
         if covered < snapshot.last_vid:
             parts += _uncovered(snapshot, connection, covered)
-            require_current(snapshot)
+            require_current(snapshot, KIND)
     except MissingExtra as exc:
         log.warning("%s; searching dense only", exc)
         return None
@@ -118,7 +118,7 @@ def open_lexical(
 
 
 def _recorded(
-    snapshot: Snapshot, require_current: Callable[[Snapshot], None]
+    snapshot: Snapshot, require_current: Callable[[Snapshot, str], None]
 ) -> tuple[list[Lexical], int]:
     from semsearch.lexical.reader import LexicalIndex
 
@@ -128,7 +128,7 @@ def _recorded(
     try:
         index = LexicalIndex.open(snapshot.layout.lexical, state, fs.cache_folder())
     except (Corrupt, Mismatch) as exc:
-        require_current(snapshot)
+        require_current(snapshot, KIND)
         log.warning("%s; indexing the words again in memory: `semsearch compact` repairs it", exc)
         return [], 0
     return [index], state.last_vid
@@ -138,7 +138,7 @@ def _uncovered(snapshot: Snapshot, connection: sqlite3.Connection, covered: int)
     from semsearch.lexical.memory import MemoryLexical
 
     with database_errors(snapshot.layout.catalog):
-        found = list(passages.passage_texts(connection, covered, snapshot.last_vid))
+        found = list(_live_texts(connection, covered, snapshot))
     if not found:
         return []
     vids = np.array([vid for vid, _ in found], np.int64)
@@ -155,12 +155,19 @@ def _state(snapshot: Snapshot) -> LexicalState | None:
     return state if state.is_current() else None
 
 
+def _live_texts(
+    connection: sqlite3.Connection, after: int, snapshot: Snapshot
+) -> Iterator[tuple[int, str]]:
+    gen = snapshot.generation.gen
+    return passages.passage_texts(connection, after, snapshot.last_vid, gen)
+
+
 def _texts(
-    connection: sqlite3.Connection, after: int, up_to: int
+    connection: sqlite3.Connection, after: int, snapshot: Snapshot
 ) -> Iterator[tuple[Ints, list[str]]]:
     vids: list[int] = []
     texts: list[str] = []
-    for vid, text in passages.passage_texts(connection, after, up_to):
+    for vid, text in _live_texts(connection, after, snapshot):
         vids.append(vid)
         texts.append(text)
         if len(vids) == _BATCH:

@@ -101,6 +101,7 @@ def rewrite(writer: Writer, *, refit: bool) -> None:
             writer.add_segment(file, tally.gen, rotation_id)
         if len(snapshot.dead):  # derived files may still name what is purged
             documents.purge_deleted(writer.connection)
+            catalog.set_meta(writer.connection, catalog.HORIZON, str(tally.gen))
             catalog.drop_cache(writer.connection)
     writer.refresh()
     collect_garbage(writer)

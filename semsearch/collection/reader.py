@@ -98,11 +98,19 @@ class Reader:
         with database_errors(self.layout.catalog):
             return documents.page_of_documents(self.connection, gen, after)
 
-    def require_current(self, snapshot: Snapshot) -> None:
-        """Raise StaleSnapshot when there is a newer generation than the snapshot's."""
+    def require_current(self, snapshot: Snapshot, kind: str | None = None) -> None:
+        """Raise StaleSnapshot when what the snapshot relies on is gone.
+
+        That is rows purged since it was taken or, given a ``kind``, its derived file replaced.
+        Other commits do not matter: they only add rows and stamp some as deleted.
+        """
         with database_errors(self.layout.catalog):
-            newest = catalog.generation(self.connection)
-        if newest != snapshot.generation:
+            horizon = int(catalog.get_meta(self.connection, catalog.HORIZON) or 0)
+            caches = catalog.caches(self.connection) if kind else ()
+        replaced = kind and next((c for c in caches if c.kind == kind), None) != snapshot.cache(
+            kind
+        )
+        if horizon > snapshot.generation.gen or replaced:
             raise StaleSnapshot
 
     def vids_matching(self, conditions: Filter, limit: int = EXACT_ROWS) -> Ints | None:

@@ -21,7 +21,7 @@ from semsearch.collection.layout import EXACT_ROWS, UNCOVERED_ROWS, UNCOVERED_SH
 from semsearch.collection.rows import SlicedRows
 from semsearch.collection.snapshot import Snapshot
 from semsearch.collection.writer import Writer, collect_garbage
-from semsearch.errors import Corrupt, MissingExtra
+from semsearch.errors import Corrupt, MissingExtra, UsageError
 from semsearch.index.contract import Rows, VectorIndex
 from semsearch.index.exact import ExactIndex
 from semsearch.store import catalog
@@ -84,12 +84,15 @@ class CoveredIndex:
 def choose_kind(writer: Writer, kind: str) -> None:
     """From now on serve ``auto`` (by size), ``exact``, or any ``faiss.index_factory`` string.
 
-    Raises UsageError for a kind that FAISS does not have, MissingExtra without FAISS.
+    Raises UsageError for a kind that FAISS does not have or cannot build from these vectors, and
+    MissingExtra without FAISS; the index then stays as it was.
     """
     if kind not in (AUTO, EXACT):
         from semsearch.index.library import Quantised
 
         Quantised.create(kind, writer.width)
+        if len(writer.snapshot.rows):
+            _build(writer, writer.snapshot, kind)
     with writer.generation():
         catalog.set_meta(writer.connection, "vector_index", kind)
     writer.refresh()
@@ -113,7 +116,7 @@ def build_vector_cache(writer: Writer, *, force: bool = False) -> None:
         return
     try:
         _build(writer, snapshot, kind)
-    except MissingExtra as exc:
+    except (MissingExtra, UsageError) as exc:
         log.warning("%s; until then every vector is scanned", exc)
 
 
@@ -157,7 +160,7 @@ def _forget(writer: Writer) -> None:
 
 
 def open_vectors(
-    snapshot: Snapshot, require_current: Callable[[Snapshot], None] | None = None
+    snapshot: Snapshot, require_current: Callable[[Snapshot, str], None] | None = None
 ) -> VectorIndex:
     """The vector index of a snapshot: FAISS where its file is there and sound, else exact.
 
@@ -172,7 +175,7 @@ def open_vectors(
         return _open(snapshot, row, exact)
     except (MissingExtra, Corrupt, OSError) as exc:
         if require_current is not None:
-            require_current(snapshot)
+            require_current(snapshot, KIND)
         log.warning("%s; every vector is scanned instead: `semsearch compact` rebuilds it", exc)
         return exact
 

@@ -17,7 +17,7 @@ from semsearch import fs
 from semsearch.collection.changes import Change, Tally
 from semsearch.collection.layout import FLUSH_ROWS, Layout
 from semsearch.collection.snapshot import Snapshot, take_snapshot
-from semsearch.errors import Corrupt, StorageError
+from semsearch.errors import Corrupt, InputError, StorageError
 from semsearch.store import catalog, documents, passages
 from semsearch.store.catalog import EncoderRow, GenerationRow, SegmentRow
 from semsearch.store.database import database_errors, open_writer, transaction
@@ -228,6 +228,7 @@ def open_for_writing(layout: Layout) -> Iterator[Writer]:
 
     Raises Locked, StorageError, Mismatch (format), Corrupt.
     """
+    _refuse_foreign_folder(layout)
     with fs.exclusive_lock(layout.lock):
         _refuse_lost_catalog(layout)
         database = open_writer(layout.catalog)
@@ -238,6 +239,15 @@ def open_for_writing(layout: Layout) -> Iterator[Writer]:
                 yield writer
         finally:
             database.close()
+
+
+def _refuse_foreign_folder(layout: Layout) -> None:
+    """A new index goes into a new or empty folder, not among somebody's files."""
+    folder = layout.folder
+    if layout.lock.exists() or layout.catalog.exists() or not folder.is_dir():
+        return
+    if any(path.name not in ("seg", "ann", "lex") for path in folder.iterdir()):
+        raise InputError("not empty and not an index: name a new folder with -i", folder)
 
 
 def _refuse_lost_catalog(layout: Layout) -> None:

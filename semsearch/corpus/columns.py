@@ -47,6 +47,8 @@ def write_lines(path: str | Path, lines: Iterable[str]) -> None:
     target = Path(path)
     if target.is_dir():
         raise InputError("this is a folder, and a file is expected here", path)
+    if not target.parent.exists():
+        raise InputError("there is no such folder to write into", path)
     blocks = _blocks(lines)
     if target.name.endswith(".gz"):
         blocks = _gzipped(blocks)

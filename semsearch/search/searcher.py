@@ -286,7 +286,7 @@ def _note_unreadable(encoded: Encoded, model: str) -> None:
     share = encoded.unknown.sum() / max(int(encoded.tokens.sum()), 1)
     if share > UNREADABLE:
         log.warning(
-            "%s does not know %.0f %% of the tokens of this query: it cannot read the language"
+            "%s does not know %.0f %% of the tokens of what is asked: it cannot read the language"
             " well, so trust --mode lexical more",
             model,
             100 * share,

@@ -81,6 +81,9 @@ class CacheRow:
     gen: int
 
 
+HORIZON = "horizon"
+"""The setting that holds the last generation that purged rows: older snapshots may miss some."""
+
 NO_GENERATION = GenerationRow(0, 0, 0, 0, 0)
 
 

@@ -96,15 +96,16 @@ def dead_vids(connection: sqlite3.Connection) -> Ints:
 
 
 def passage_texts(
-    connection: sqlite3.Connection, after: int, up_to: int
+    connection: sqlite3.Connection, after: int, up_to: int, gen: int
 ) -> Iterator[tuple[int, str]]:
-    """(vid, text) of the live passages with ``after < vid <= up_to``, in order, checked."""
+    """(vid, text) of the passages live in ``gen``, ``after < vid <= up_to``, in order, checked."""
     with closing(connection.cursor()) as cursor:
         cursor.execute(
             f"SELECT p.*, {', '.join('d.' + c for c in COLUMNS.split(', '))}"
             " FROM passage p JOIN document d ON d.doc_id = p.doc_id"
-            " WHERE p.vid > ? AND p.vid <= ? AND d.deleted_gen IS NULL ORDER BY p.vid",
-            (after, up_to),
+            " WHERE p.vid > ? AND p.vid <= ? AND (d.deleted_gen IS NULL OR d.deleted_gen > ?)"
+            " ORDER BY p.vid",
+            (after, up_to, gen),
         )
         for row in cursor:
             check_row("passage", row[0], row[:10], row[10])
