@@ -123,7 +123,7 @@ def build_vector_cache(writer: Writer, *, force: bool = False) -> None:
 def _build(writer: Writer, snapshot: Snapshot, kind: str) -> None:
     from semsearch.index.build import build
     from semsearch.index.faiss_index import FaissIndex
-    from semsearch.index.recall import Sample, recall
+    from semsearch.index.recall import measure_recall
 
     built = build(snapshot.rows, kind=kind)
     if not isinstance(built.index, FaissIndex):
@@ -131,7 +131,7 @@ def _build(writer: Writer, snapshot: Snapshot, kind: str) -> None:
     recalls = {snapshot.rows.dim: built.params.recall}
     for dims in MEASURED_DIMS:
         if dims < snapshot.rows.dim:
-            recalls[dims] = recall(built.index, Sample.of(snapshot.rows, dims=dims))
+            recalls[dims] = measure_recall(built.index, snapshot.rows, dims=dims)
     raw = memoryview(built.index.to_bytes().data)
     digest = hashlib.sha256(raw).hexdigest()
     name = f"a-{digest[:24]}.faiss"

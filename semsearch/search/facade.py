@@ -14,6 +14,7 @@ from semsearch.corpus.fields import Fields
 from semsearch.errors import NotFound
 from semsearch.indexing import OnDuplicate, Source, Summary, run_indexing
 from semsearch.search.searcher import Mode, Options, Searcher
+from semsearch.store.database import no_index
 from semsearch.store.filters import parse_filter
 from semsearch.types import Document, Hit
 
@@ -133,10 +134,7 @@ class Index:
     def require(self) -> None:
         """Raise NotFound unless there is an index in the folder."""
         if not self.exists:
-            raise NotFound(
-                f"{self.folder}: no index there: make one with"
-                f" `semsearch index CORPUS -i {self.folder}`"
-            )
+            raise no_index(self.folder)
 
 
 def _checked(documents: Iterable[Document], source: str) -> Iterator[Document]:

@@ -34,16 +34,13 @@ def open_reader(path: Path) -> sqlite3.Connection:
     the journal that a killed writer left. On a read-only file system it is opened as it is.
     """
     if not path.is_file():
-        raise NotFound(
-            f"{path.parent}: no index there: make one with"
-            f" `semsearch index CORPUS -i {path.parent}`"
-        )
+        raise no_index(path.parent)
     with database_errors(path):
         connection = _connect(path)
         try:
             connection.execute("PRAGMA query_only = 1")
             if _is_empty(connection, path):
-                raise _no_index(path)
+                raise no_index(path.parent)
             _check_identity(connection, path)
         except BaseException:
             connection.close()
@@ -158,10 +155,9 @@ def _is_empty(connection: sqlite3.Connection, path: Path) -> bool:
     return bool(pages == 0) and path.stat().st_size == 0
 
 
-def _no_index(path: Path) -> NotFound:
-    return NotFound(
-        f"{path.parent}: no index there: make one with `semsearch index CORPUS -i {path.parent}`"
-    )
+def no_index(folder: Path) -> NotFound:
+    """The error for a folder without an index: to be raised."""
+    return NotFound(f"{folder}: no index there: make one with `semsearch index CORPUS -i {folder}`")
 
 
 def _check_identity(connection: sqlite3.Connection, path: Path) -> None:
