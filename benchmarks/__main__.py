@@ -14,7 +14,14 @@ from pathlib import Path
 from benchmarks import machine, readme, results
 from benchmarks.setting import Setting
 
-NAMES = ("quality", "startup", "indexing", "memory", "filtered_search")
+NAMES = (
+    "quality",
+    "startup",
+    "indexing",
+    "memory",
+    "filtered_search",
+)
+"""The benchmarks in their order, each a module with ``run(setting) -> Result``."""
 
 
 def main() -> int:
@@ -63,7 +70,7 @@ def _measure(name: str, setting: Setting) -> None:
     facts["seconds"] = round(time.perf_counter() - began, 1)
     path = results.write(name, result, facts, size)
     print(f"\n## {result.title}\n")
-    for part in (results.table(result.rows), results.goal_lines(result.goals), result.notes):
+    for part in results.parts(result):
         print("\n".join([*part, ""]))
     print(f"{path.name} written after {facts['seconds']:.0f} s", file=sys.stderr, flush=True)
 

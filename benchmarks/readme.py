@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import Goal, goal_lines, newest, table
+from benchmarks.results import Goal, Result, newest, parts
 
 README = Path(__file__).with_name("README.md")
 _PART = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end -->)", re.S)
@@ -39,11 +39,11 @@ def _lines(record: dict[str, Any]) -> list[str]:
         f" {record['versions'].get('torch', '-')}, openvino"
         f" {record['versions'].get('openvino', '-')}."
     )
-    goals = goal_lines([Goal(**goal) for goal in record["goals"]])
-    parts = [[where], table(record["rows"]), goals, record["notes"]]
-    lines: list[str] = []
-    for some in parts:
-        lines += ["", *some] if lines and some else some
+    kept = {key: record.get(key, {}) for key in ("title", "dataset", "rows", "notes", "more")}
+    result = Result(**kept, goals=[Goal(**goal) for goal in record["goals"]])
+    lines = [where]
+    for part in parts(result):
+        lines += ["", *part]
     return lines
 
 

@@ -42,13 +42,18 @@ class Goal:
 
 @dataclass
 class Result:
-    """The outcome of one benchmark. ``raw`` holds every single timing, in the order measured."""
+    """The outcome of one benchmark.
+
+    ``more`` holds further tables by their headings; ``raw`` every single timing, in the order
+    measured.
+    """
 
     title: str
     dataset: Mapping[str, Any]
     rows: list[Row] = field(default_factory=list)
     goals: list[Goal] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    more: dict[str, list[Row]] = field(default_factory=dict)
     raw: dict[str, Any] = field(default_factory=dict)
 
 
@@ -92,6 +97,14 @@ def goal_lines(goals: Sequence[Goal]) -> list[str]:
         f" {'met' if goal.met else 'MISSED'}"
         for goal in goals
     ]
+
+
+def parts(result: Result) -> list[list[str]]:
+    """A result as Markdown, in parts of some lines each: tables, goals, notes."""
+    tables = [table(result.rows)]
+    for heading, rows in result.more.items():
+        tables += [[f"**{heading}**"], table(rows)]
+    return [part for part in (*tables, goal_lines(result.goals), result.notes) if part]
 
 
 def write(name: str, result: Result, facts: Mapping[str, Any], size: str) -> Path:
