@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from semsearch.encoders.fingerprint import fingerprint
 from semsearch.encoders.folder import ModelConfig, read_folder
 from semsearch.encoders.resolve import resolve_model
 from semsearch.encoders.runtimes.choose import Precision, RuntimeName, open_runtime
-from semsearch.encoders.runtimes.contract import Runtime
+from semsearch.encoders.runtimes.contract import Runtime, Streaming
 from semsearch.encoders.tokens import Tokenized, Tokens
 from semsearch.errors import InputError, ModelError
 from semsearch.vectors import unit
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from semsearch.types import Bools, Floats, Ints
 
 log = logging.getLogger("semsearch")
+
+_Window: TypeAlias = tuple[int, list[Tokenized]]
+"""Where a window of texts begins, and its tokens."""
 
 _WINDOW = 2_048
 """Texts that are tokenized and sorted together; the next window's are tokenized meanwhile."""
@@ -123,19 +127,15 @@ class Encoder:
         unique = list(slots)
         vectors = np.empty((len(unique), self.dim), dtype=np.float32)
         counts = np.zeros((3, len(unique)), dtype=np.int64)
-        prompt_length = self._prompt_length(prompt)
-        for start, rows in self._tokenized(unique, prompt):
-            for i, row in enumerate(rows, start):
-                counts[:, i] = row.length, row.truncated, row.unknown
-            for group, found in self._computed([row.ids for row in rows], prompt_length):
-                at = np.asarray(group) + start
-                vectors[at] = found
-                if progress is not None:
-                    progress(int(repeats[at].sum()))
+        windows = self._counted(self._tokenized(unique, prompt), counts)
+        for at, found in self._computed(windows, self._prompt_length(prompt)):
+            vectors[at] = found
+            if progress is not None:
+                progress(int(repeats[at].sum()))
         tokens, truncated, unknown = counts[:, where]
         return Encoded(vectors[where], tokens, truncated.astype(np.bool_), unknown)
 
-    def _tokenized(self, texts: list[str], prompt: str) -> Iterator[tuple[int, list[Tokenized]]]:
+    def _tokenized(self, texts: list[str], prompt: str) -> Iterator[_Window]:
         """Windows of tokenized texts with their start, the next one being made ahead."""
         tokens = self.tokens
 
@@ -154,7 +154,43 @@ class Encoder:
                 ahead = pool.submit(window, start + _WINDOW) if more else None
                 yield start, rows
 
-    def _computed(self, rows: list[Ints], prompt_length: int) -> Iterator[tuple[list[int], Floats]]:
+    @staticmethod
+    def _counted(windows: Iterator[_Window], counts: Ints) -> Iterator[_Window]:
+        for start, rows in windows:
+            for i, row in enumerate(rows, start):
+                counts[:, i] = row.length, row.truncated, row.unknown
+            yield start, rows
+
+    def _computed(
+        self, windows: Iterator[_Window], prompt_length: int
+    ) -> Iterator[tuple[Ints, Floats]]:
+        """Groups of positions with their unit vectors, as they are finished."""
+        runtime = self._running()
+        if isinstance(runtime, Streaming):
+            yield from self._streamed(runtime, windows, prompt_length)
+            return
+        for start, rows in windows:
+            for group, found in self._window([row.ids for row in rows], prompt_length):
+                yield np.asarray(group) + start, found
+
+    def _streamed(
+        self, runtime: Streaming, windows: Iterator[_Window], prompt_length: int
+    ) -> Iterator[tuple[Ints, Floats]]:
+        """Every window's batches in one stream: the device need not wait between windows."""
+        under_way: deque[Ints] = deque()
+
+        def prepared() -> Iterator[tuple[Ints, Ints]]:
+            for start, rows in windows:
+                ids = [row.ids for row in rows]
+                for group in batches([len(row) for row in ids], runtime.budget, runtime.multiple):
+                    under_way.append(np.asarray(group) + start)
+                    some = [ids[i] for i in group]
+                    yield padded(some, self.tokens.pad_id, runtime.multiple, self.max_length)
+
+        for found in runtime.stream(prepared(), prompt_length=prompt_length):
+            yield under_way.popleft(), self._unit(found)
+
+    def _window(self, rows: list[Ints], prompt_length: int) -> Iterator[tuple[list[int], Floats]]:
         """Groups of positions in ``rows`` with their unit vectors, as they are finished."""
         runtime = self._running()
         pad_id, longest = self.tokens.pad_id, self.max_length

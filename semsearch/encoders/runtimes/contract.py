@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from semsearch.types import Floats, Ints
@@ -33,5 +34,20 @@ class Runtime(Protocol):
         ``prompt_length`` is how many leading tokens belong to the prompt, for models that leave
         them out of pooling; ``many`` says that this is one batch of many. Raises
         OutOfMemory, and ModelError for any other fault.
+        """
+        ...
+
+
+@runtime_checkable
+class Streaming(Runtime, Protocol):
+    """A runtime that has later batches under way while it hands out earlier ones."""
+
+    def stream(
+        self, batches: Iterable[tuple[Ints, Ints]], *, prompt_length: int = 0
+    ) -> Iterator[Floats]:
+        """The vectors that ``run`` gives for each batch of ids and mask, in order.
+
+        ``batches`` is read a few ahead of what is given out; a batch that does not fit is split.
+        Raises ModelError.
         """
         ...

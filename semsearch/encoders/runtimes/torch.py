@@ -1,26 +1,43 @@
 """The PyTorch runtime: the module chain of a SentenceTransformer, on any device.
 
-Only safetensors are read, remote code is never run and nothing is fetched.
+Only safetensors are read, remote code is never run and nothing is fetched. On CUDA the texts of a
+batch are packed into one row where the model allows it, and the host never waits for the device:
+batches are copied there, computed and copied back while the next ones are being prepared.
 """
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
+from semsearch.encoders.batching import run_halving
 from semsearch.encoders.runtimes.contract import OutOfMemory
+from semsearch.encoders.runtimes.packed import (
+    packed_features,
+    padded_features,
+    provable_offset,
+    without_packing,
+)
 from semsearch.errors import ModelError
 
 if TYPE_CHECKING:
+    import torch
+
     from semsearch.encoders.folder import ModelConfig
+    from semsearch.encoders.runtimes.packed import Features
     from semsearch.types import Floats, Ints
 
 log = logging.getLogger("semsearch")
 
 _DTYPES = {"float32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+_AHEAD = 2
+"""Batches that are queued on the device behind the one that is waited for."""
 
 
 @contextmanager
@@ -64,59 +81,164 @@ def load_model(config: ModelConfig, device: str, dtype: str = "float32") -> Any:
     return model.eval()
 
 
+class _Flying(NamedTuple):
+    """A batch on its way: what went in, and where its vectors will be once ``done``."""
+
+    ids: Ints
+    mask: Ints
+    prompt_length: int
+    precision: str
+    vectors: torch.Tensor
+    done: torch.cuda.Event | None
+
+
 class TorchRuntime:
     """Runs on ``device`` (``cpu``, ``cuda``, ``cuda:1``, ``mps``) in one precision.
 
     ``auto`` means fp16 on CUDA and float32 elsewhere. Where fp16 overflows (some models do), the
-    batch is computed again in float32, and so is every later one.
+    batch is computed again in float32, and so is every later one. ``packed`` asks for texts without
+    padding, if the model gives the same vectors so; by default on CUDA.
     """
 
     name = "torch"
     workers = 1
 
     def __init__(
-        self, config: ModelConfig, precision: str = "auto", device: str | None = None
+        self,
+        config: ModelConfig,
+        precision: str = "auto",
+        device: str | None = None,
+        *,
+        packed: bool | None = None,
     ) -> None:
         import torch
 
-        chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.device = chosen
-        on_cuda = chosen.startswith("cuda")
-        self.precision = ("fp16" if on_cuda else "float32") if precision == "auto" else precision
-        self.budget = 65_536 if on_cuda else 4_096
-        self.multiple = 8 if on_cuda else 1
-        self._model = load_model(config, chosen, _DTYPES[self.precision])
+        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._on_cuda = self.device.startswith("cuda")
+        self.precision = precision
+        if precision == "auto":
+            self.precision = "fp16" if self._on_cuda else "float32"
+        self.budget = 65_536 if self._on_cuda else 4_096
+        self._model = load_model(config, self.device, _DTYPES[self.precision])
+        self._offset: int | None = None
+        if self._on_cuda if packed is None else packed:
+            with quiet(), _translated():
+                self._offset = provable_offset(self._model, config.max_length, self._vectors)
+        self.multiple = 8 if self._on_cuda and not self.packs else 1
+
+    @property
+    def packs(self) -> bool:
+        """Whether batches are computed without their padding."""
+        return self._offset is not None
 
     def run(self, ids: Ints, mask: Ints, *, prompt_length: int = 0, many: bool = False) -> Floats:
         """See the contract; one form serves both one batch and many."""
-        import torch
+        return self._land(self._launch(ids, mask, prompt_length))
 
-        try:
-            vectors = self._forward(ids, mask, prompt_length)
-            if self.precision == "fp16" and not bool(torch.isfinite(vectors).all()):
-                log.warning("fp16 overflows in this model: continuing in float32")
-                self._model.float()
-                self.precision = "float32"
-                vectors = self._forward(ids, mask, prompt_length)
-        except torch.OutOfMemoryError as exc:
-            if self.device.startswith("cuda"):
-                torch.cuda.empty_cache()
-            raise OutOfMemory(str(exc)) from exc
-        except RuntimeError as exc:
-            if "memory" in str(exc):  # the CPU's allocator has no error class of its own
-                raise OutOfMemory(str(exc)) from exc
-            raise ModelError(f"the model failed: {str(exc).splitlines()[0]}") from exc
-        result: Floats = vectors.cpu().numpy()
-        return result
+    def stream(
+        self, batches: Iterable[tuple[Ints, Ints]], *, prompt_length: int = 0
+    ) -> Iterator[Floats]:
+        """See the contract. After the device ran out of memory, ``budget`` is lower."""
+        flying: deque[_Flying] = deque()
+        for ids, mask in batches:
+            try:
+                flying.append(self._launch(ids, mask, prompt_length))
+            except OutOfMemory:
+                yield from map(self._land, flying)
+                flying.clear()
+                yield run_halving(self, ids, mask, prompt_length=prompt_length, many=True)
+            while len(flying) > _AHEAD:
+                yield self._land(flying.popleft())
+        yield from map(self._land, flying)
 
-    def _forward(self, ids: Ints, mask: Ints, prompt_length: int) -> Any:
-        import torch
-
-        features: dict[str, Any] = {
-            "input_ids": torch.from_numpy(ids).to(self.device),
-            "attention_mask": torch.from_numpy(mask).to(self.device),
-        }
+    def _launch(self, ids: Ints, mask: Ints, prompt_length: int) -> _Flying:
+        """Queue a batch; on CUDA nothing here waits for the device."""
+        if self._offset is None:
+            features = padded_features(ids, mask)
+        else:
+            features = packed_features(ids, mask, self._offset)
         if prompt_length:
             features["prompt_length"] = prompt_length
+        try:
+            with _translated():
+                vectors, done = self._copied_back(self._computed(features))
+        except OutOfMemory:
+            self.budget = max(1, min(self.budget, ids.size // 2))
+            if self._on_cuda:
+                import torch
+
+                torch.cuda.empty_cache()
+            raise
+        return _Flying(ids, mask, prompt_length, self.precision, vectors, done)
+
+    def _land(self, batch: _Flying) -> Floats:
+        """Wait for a batch; its vectors float32 (B, width)."""
+        with _translated():
+            if batch.done is not None:
+                batch.done.synchronize()
+        found: Floats = batch.vectors.numpy()
+        if batch.precision != "fp16" or np.isfinite(found).all():
+            return found
+        self._widen()
+        return run_halving(self, batch.ids, batch.mask, prompt_length=batch.prompt_length)
+
+    def _widen(self) -> None:
+        if self.precision != "fp16":
+            return
+        log.warning("fp16 overflows in this model: continuing in float32")
+        self.precision = "float32"
+        self._model.float()
+        if self._on_cuda and self.packs:  # its flash attention computes in half precision only
+            without_packing(self._model)
+            self._offset = None
+
+    def _computed(self, features: Features) -> torch.Tensor:
+        """The model's vectors float32 (B, width), on the device."""
+        import torch
+
         with torch.inference_mode():
-            return self._model(features)["sentence_embedding"].float()
+            moved = {name: self._moved(value) for name, value in features.items()}
+            found: torch.Tensor = self._model(moved)["sentence_embedding"].float()
+            return found
+
+    def _moved(self, value: Ints | int) -> Any:
+        """An array as a tensor on the device; other values as they are."""
+        import torch
+
+        if isinstance(value, int):
+            return value
+        tensor = torch.from_numpy(value)
+        if self._on_cuda:  # only from pinned memory does a copy not wait
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=self._on_cuda)
+
+    def _copied_back(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
+        """Vectors on the host, and the event after which they may be read."""
+        import torch
+
+        if not self._on_cuda:
+            return vectors.cpu(), None
+        host = torch.empty(vectors.shape, dtype=vectors.dtype, pin_memory=True)
+        host.copy_(vectors, non_blocking=True)
+        done: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        done.record(torch.cuda.current_stream(vectors.device))
+        return host, done
+
+    def _vectors(self, features: Features) -> Floats:
+        found: Floats = self._computed(features).cpu().numpy()
+        return found
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """PyTorch's errors as ours: OutOfMemory and ModelError."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as exc:
+        raise OutOfMemory(str(exc)) from exc
+    except RuntimeError as exc:
+        if "memory" in str(exc):  # the CPU's allocator has no error class of its own
+            raise OutOfMemory(str(exc)) from exc
+        raise ModelError(f"the model failed: {str(exc).splitlines()[0]}") from exc
