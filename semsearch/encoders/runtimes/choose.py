@@ -53,6 +53,12 @@ def _openvino(config: ModelConfig, fingerprint: str, precision: Precision) -> Ru
 
 
 def _torch(config: ModelConfig, precision: Precision, device: str | None) -> Runtime:
+    import torch
+
+    if device is None and (seen := torch.cuda.device_count()) > 1:
+        from semsearch.encoders.runtimes.devices import DevicesRuntime
+
+        return DevicesRuntime(config, precision, [f"cuda:{i}" for i in range(seen)])
     from semsearch.encoders.runtimes.torch import TorchRuntime
 
     return TorchRuntime(config, precision, device)

@@ -1,0 +1,195 @@
+"""One process for each of several devices, behind the contract of one runtime.
+
+The texts are tokenized here; batches go to the devices in turn and their vectors come back in
+order. Each process runs a TorchRuntime, and works ahead as that does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, cycle, islice
+from multiprocessing.connection import Connection, Pipe
+from typing import TYPE_CHECKING, Any
+
+from semsearch.encoders.runtimes.torch import TorchRuntime
+from semsearch.errors import ModelError, SemsearchError
+
+if TYPE_CHECKING:
+    from semsearch.encoders.folder import ModelConfig
+    from semsearch.types import Floats, Ints
+
+_AHEAD = 4
+"""Batches that a device has before the first of their vectors is waited for."""
+
+_FEW = 2
+"""Up to so many batches a device, starting processes takes longer than computing."""
+
+
+class DevicesRuntime:
+    """Runs on every one of ``devices`` (names as TorchRuntime has them), a process each.
+
+    Single batches, and streams of few, run in this process on the first device; the processes
+    start with the first long stream and end with this one, however it ends. ``stream`` raises
+    ModelError when one of them fails or dies.
+    """
+
+    name = "torch"
+    workers = 1
+
+    def __init__(self, config: ModelConfig, precision: str, devices: Sequence[str]) -> None:
+        self._config = config
+        self._devices = list(devices)
+        self._local = TorchRuntime(config, precision, self._devices[0])
+        self.precision = self._local.precision
+        self.budget = self._local.budget
+        self.multiple = self._local.multiple
+        self._workers: list[_Worker] = []
+        self._lock = threading.RLock()
+
+    def run(self, ids: Ints, mask: Ints, *, prompt_length: int = 0, many: bool = False) -> Floats:
+        """See the contract: on the first device."""
+        return self._local.run(ids, mask, prompt_length=prompt_length, many=many)
+
+    def stream(
+        self, batches: Iterable[tuple[Ints, Ints]], *, prompt_length: int = 0
+    ) -> Iterator[Floats]:
+        """See the contract; one stream at a time."""
+        rest = iter(batches)
+        first = list(islice(rest, _FEW * len(self._devices) + 1))
+        with self._lock:
+            if len(first) <= _FEW * len(self._devices):
+                yield from self._local.stream(first, prompt_length=prompt_length)
+                return
+            try:
+                yield from self._spread(chain(first, rest), prompt_length)
+            except BaseException:  # also when the stream is left before its end
+                self.close()
+                raise
+
+    def close(self) -> None:
+        """End the processes; the next long stream starts new ones."""
+        for worker in self._workers:
+            worker.stop()
+        self._workers = []
+
+    def _spread(self, batches: Iterable[tuple[Ints, Ints]], prompt_length: int) -> Iterator[Floats]:
+        if not self._workers:
+            order = self._config, self._local.precision
+            self._workers = [_Worker(*order, device) for device in self._devices]
+        flying: deque[_Worker] = deque()
+        for worker, (ids, mask) in zip(cycle(self._workers), batches, strict=False):
+            worker.send(_Batch(ids, mask, prompt_length))
+            flying.append(worker)
+            if len(flying) >= _AHEAD * len(self._workers):
+                yield self._received(flying.popleft())
+        for worker in self._workers:
+            worker.send(None)
+        while flying:
+            yield self._received(flying.popleft())
+
+    def _received(self, worker: _Worker) -> Floats:
+        done = worker.receive()
+        self.budget = min(self.budget, done.budget)
+        self.precision = done.precision
+        return done.vectors
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What a process is sent; None after it ends a stream."""
+
+    ids: Ints
+    mask: Ints
+    prompt_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What a process answers, with its settings as they are by now."""
+
+    vectors: Floats
+    budget: int
+    precision: str
+
+
+class _Worker:
+    """A process that computes on one device, as it is seen from here.
+
+    It is no child of multiprocessing's, which would run the user's own main module in it again.
+    """
+
+    def __init__(self, config: ModelConfig, precision: str, device: str) -> None:
+        self._device = device
+        self._pipe, theirs = Pipe()
+        code = (
+            f"import sys; sys.path[:] = {sys.path!r}\n"
+            f"from {__name__} import serve; serve({theirs.fileno()})"
+        )
+        # In a session of its own Ctrl-C does not reach it; the end of the pipe does.
+        self._process = subprocess.Popen(  # noqa: S603 - this interpreter, on this file
+            [sys.executable, "-c", code], pass_fds=[theirs.fileno()], start_new_session=True
+        )
+        theirs.close()
+        self.send((config, precision, device))
+
+    def send(self, what: object) -> None:
+        with self._death_told():
+            self._pipe.send(what)
+
+    def receive(self) -> _Done:
+        with self._death_told():
+            answer = self._pipe.recv()
+        if not isinstance(answer, _Done):
+            raise ModelError(f"on {self._device}: {answer}")
+        return answer
+
+    def stop(self) -> None:
+        self._pipe.close()
+        self._process.kill()
+        self._process.wait()
+
+    @contextlib.contextmanager
+    def _death_told(self) -> Iterator[None]:
+        try:
+            yield
+        except (EOFError, OSError) as exc:
+            code = self._process.wait(timeout=10)
+            raise ModelError(
+                f"the process that computes on {self._device} died (exit code {code}): run again,"
+                " or choose one device with CUDA_VISIBLE_DEVICES"
+            ) from exc
+
+
+def serve(descriptor: int) -> None:
+    """The life of a process: streams of batches from a pipe, until the pipe ends."""
+    pipe: Connection[Any, Any] = Connection(descriptor)
+    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=_unload, args=(pipe, inbox), daemon=True).start()
+    try:
+        runtime = TorchRuntime(*inbox.get())
+        while True:
+            first = inbox.get()
+            batches = chain([first], iter(inbox.get, None)) if first is not None else ()
+            pairs = ((batch.ids, batch.mask) for batch in batches)
+            length = 0 if first is None else first.prompt_length
+            for vectors in runtime.stream(pairs, prompt_length=length):
+                pipe.send(_Done(vectors, runtime.budget, runtime.precision))
+    except SemsearchError as exc:
+        pipe.send(str(exc))
+
+
+def _unload(pipe: Connection[Any, Any], inbox: queue.SimpleQueue[Any]) -> None:
+    """Take what comes off the pipe at once: else both ends could wait for the other to read."""
+    try:
+        while True:
+            inbox.put(pipe.recv())
+    except (EOFError, OSError):
+        os._exit(0)  # whoever started this process is gone
