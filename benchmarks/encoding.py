@@ -1,0 +1,183 @@
+"""Documents and tokens per second of encoding alone: semsearch and what users would pick instead.
+
+Same weights, same texts, same threads, at most 256 tokens of a text; every system in a process of
+its own, loaded before any clock runs, all taking turns. Beside them, in the same turns: what the
+processor reaches in the matrix products that the model is made of.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.driver import Fleet, System, fleet
+from benchmarks.machine import has_native_bf16
+from benchmarks.matrix import Layers
+from benchmarks.results import Goal, Result, Spread
+from benchmarks.setting import MODEL, Setting
+from benchmarks.texts import checksum
+from semsearch.corpus import read_corpus
+from semsearch.encoders.resolve import resolve_model
+
+TIMES_BF16, SHARE = 4.0, 0.85
+_SMALL, _FULL = 160, 2_000
+_TOKENS = 4_096
+_PEER = "SentenceTransformer.encode"
+_OURS, _ALONE, _PRODUCTS = "semsearch, bf16", "its model alone, bf16", "matrix products"
+
+SYSTEMS = (
+    System(_OURS, "ours", "Encoder", {"precision": "bf16"}),
+    System("semsearch, float32", "ours", "Encoder", {"precision": "float32"}),
+    System(_ALONE, "ours", "ModelAlone", {"precision": "bf16"}),
+    System(_PEER, "sentence_transformers", "Encoder"),
+    System(f"{_PEER}, bfloat16", "sentence_transformers", "Encoder", {"dtype": "bfloat16"}),
+    System(
+        f"{_PEER}, its openvino backend",
+        "sentence_transformers",
+        "Encoder",
+        {"backend": "openvino"},
+        "openvino",
+    ),
+    System(
+        f"{_PEER}, its onnx backend",
+        "sentence_transformers",
+        "Encoder",
+        {"backend": "onnx"},
+        "onnx",
+    ),
+    System("ONNX Runtime by hand, float32", "onnx_runtime", "Encoder", {"max_length": 256}, "onnx"),
+    System(_PRODUCTS, "benchmarks.matrix", "Products", {"tokens": _TOKENS}),
+)
+
+Answers = dict[str, list[dict[str, Any]]]
+
+
+def run(setting: Setting) -> Result:
+    dataset = setting.main_dataset()
+    documents = islice(read_corpus(dataset / "corpus.jsonl"), _FULL if setting.full else _SMALL)
+    texts = [document.content for document in documents]
+    file = setting.work / "encoding.json"
+    file.write_text(json.dumps(texts), encoding="utf-8")
+    setting.convert_model()
+    model = str(resolve_model(MODEL))
+    rounds = 5 if setting.full else 3
+    with fleet(SYSTEMS, lambda _: {"model": model}, setting.work, note=setting.note) as systems:
+        answers = _measure(setting, systems, file, rounds)
+        facts = {name: systems.ask(name, "facts") for name in answers if name != _PRODUCTS}
+    lengths = facts[_OURS].pop("lengths")
+    facts["semsearch, float32"].pop("lengths", None)
+    result = Result(
+        title="Encoding",
+        dataset={
+            "name": dataset.name,
+            "documents": len(texts),
+            "tokens": sum(lengths),
+            "sha256": checksum(texts),
+        },
+        notes=[
+            f"{len(texts):,} documents of {dataset.name}, {np.mean(lengths):.0f} tokens each after"
+            f" cutting at {facts[_OURS]['max_length']}; {rounds} rounds in turns, every system in"
+            " its own process and warm. Medians, with lowest and highest; ratios are of the same"
+            " round.",
+        ],
+        raw={"answers": answers, "facts": facts, "failed": systems.failed},
+    )
+    _speed(result, answers, systems.failed, len(texts), sum(lengths))
+    _against_processor(result, answers, Layers.of(model).flop(lengths), sum(lengths))
+    _closeness(result, setting.work, list(facts))
+    return result
+
+
+def _measure(setting: Setting, systems: Fleet, file: Path, rounds: int) -> Answers:
+    def arguments(name: str) -> Mapping[str, Any]:
+        if name == _PRODUCTS:
+            return {}
+        return {"texts": str(file), "keep": str(_vectors(setting.work, name))}
+
+    setting.note(f"{rounds} rounds of {len(systems.running)} systems")
+    return systems.turns(rounds, "timed", arguments)
+
+
+def _vectors(work: Path, name: str) -> Path:
+    return work / f"encoding-{name.replace(' ', '-').replace(',', '')}.npy"
+
+
+def _speed(
+    result: Result, answers: Answers, failed: Mapping[str, str], count: int, tokens: int
+) -> None:
+    """Rates and their ratios to the peer's, round by round."""
+    yardstick = [answer["seconds"] for answer in answers.get(_PEER, [])]
+    for system in SYSTEMS:
+        name = system.name
+        if name in failed:
+            blank = {"documents/s": None, "tokens/s": None, f"times {_PEER}": failed[name]}
+            result.rows.append({"system": name, **blank})
+        if name in failed or name == _PRODUCTS:
+            continue
+        seconds = [answer["seconds"] for answer in answers[name]]
+        times = [a / b for a, b in zip(yardstick, seconds, strict=False)]
+        result.rows.append(
+            {
+                "system": name,
+                "documents/s": str(Spread.of([count / s for s in seconds])),
+                "tokens/s": Spread.of([tokens / s for s in seconds]).median,
+                f"times {_PEER}": str(Spread.of(times)) if times else None,
+            }
+        )
+        if name == _OURS and times and has_native_bf16():
+            ratio = Spread.of(times).median
+            what = f"{name}, times {_PEER}"
+            result.goals.append(Goal(what, f">= {TIMES_BF16}", ratio, ratio >= TIMES_BF16))
+
+
+def _against_processor(result: Result, answers: Answers, flop: float, tokens: int) -> None:
+    """Operations per second of the products, of the model and of the whole encoder."""
+    if _PRODUCTS not in answers:
+        return
+    rates = {
+        f"bf16 products in {kind}": [a["flop_per_s"][kind] for a in answers[_PRODUCTS]]
+        for kind in answers[_PRODUCTS][0]["flop_per_s"]
+    }
+    best = [max(answer["flop_per_s"].values()) for answer in answers[_PRODUCTS]]
+    for name in (_ALONE, _OURS):
+        rates[name] = [flop / answer["seconds"] for answer in answers[name]]
+    rows = result.more["Against the processor"] = []
+    for name, found in rates.items():
+        shares = Spread.of([a / b for a, b in zip(found, best, strict=True)])
+        rows.append(
+            {
+                "what": name,
+                "GFLOP/s": str(Spread.of([rate / 1e9 for rate in found])),
+                "share of the best product": str(shares),
+            }
+        )
+    share = shares.median
+    what = f"{_OURS}: share of the processor's bf16 matrix rate"
+    result.goals.append(Goal(what, f">= {SHARE}", share, share >= SHARE))
+    result.notes.append(
+        f"The model needs {flop / tokens / 1e6:.1f} MFLOP a token on these texts, attention"
+        " included, padding not. The best product is the fastest of the four in the same round."
+    )
+
+
+def _closeness(result: Result, work: Path, names: list[str]) -> None:
+    """Cosine of each system's vectors with those of the library in float32."""
+    if not _vectors(work, _PEER).is_file():
+        return
+    reference = _unit(np.load(_vectors(work, _PEER)))
+    rows = result.more["Closeness to float32: cosine with SentenceTransformer.encode"] = []
+    for name in names:
+        if name not in (_PEER, _ALONE):
+            cosines = (_unit(np.load(_vectors(work, name))) * reference).sum(axis=1)
+            lowest, mean = f"{cosines.min():.4f}", f"{cosines.mean():.4f}"
+            rows.append({"system": name, "lowest": lowest, "mean": mean})
+
+
+def _unit(vectors: Any) -> Any:
+    wide = vectors.astype(np.float64)
+    return wide / np.linalg.norm(wide, axis=1, keepdims=True)
