@@ -16,9 +16,11 @@ from benchmarks.setting import Setting
 
 NAMES = (
     "quality",
+    "encoding",
     "startup",
     "indexing",
     "memory",
+    "growth",
     "filtered_search",
 )
 """The benchmarks in their order, each a module with ``run(setting) -> Result``."""
@@ -42,6 +44,8 @@ def main() -> int:
     if arguments.write_readme:
         for name in readme.write():
             print(f"no result of {name} yet", file=sys.stderr)
+        if problem := readme.draw():
+            print(f"no picture of growth: {problem}", file=sys.stderr)
     return 1 if failed else 0
 
 

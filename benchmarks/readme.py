@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
+from benchmarks.environments import NotInstalled, python_of
 from benchmarks.results import Goal, Result, newest, parts
 
 README = Path(__file__).with_name("README.md")
@@ -26,6 +28,17 @@ def write() -> list[str]:
     text = README.read_text(encoding="utf-8")
     README.write_text(_PART.sub(part, text), encoding="utf-8")
     return missing
+
+
+def draw() -> str:
+    """Draw the picture of ``growth``; what hindered it, if anything, in a line."""
+    try:
+        command = [python_of("plot"), "-m", "benchmarks.plot"]
+    except NotInstalled as exc:
+        return str(exc)
+    root = README.parent.parent
+    done = subprocess.run(command, cwd=root, check=False, capture_output=True, text=True)
+    return (done.stderr.strip().splitlines() or ["it failed"])[-1] if done.returncode else ""
 
 
 def _lines(record: dict[str, Any]) -> list[str]:
