@@ -11,11 +11,14 @@ from semsearch.index.contract import ArrayRows
 from semsearch.index.exact import ExactIndex
 from semsearch.index.faiss_index import FaissIndex, IndexParams
 from semsearch.index.library import Quantised
+from semsearch.index.torch_index import TorchIndex
 from semsearch.vectors import cut, unit
 
 DIM = 48
 N = 3000
-KINDS = ["exact", "Flat", "RaBitQfs", "IVF16,RaBitQfs", "HNSW8", "SQ8"]
+EXACT = ("exact", "torch")
+BUILT = ["exact", "Flat", "RaBitQfs", "IVF16,RaBitQfs", "HNSW8", "SQ8"]
+KINDS = [*BUILT, "torch"]
 RECALL_FLOOR = 0.9
 
 
@@ -35,6 +38,8 @@ def make(rows, kind, candidates=150, dims=None, exact_rows=0):
     """The index of this kind, with so few candidates that a scan cannot stand in for it."""
     if kind == "exact":
         return ExactIndex(rows)
+    if kind == "torch":  # room for the first blocks only: the others are copied for each search
+        return TorchIndex(rows, "cpu", budget=3 * 700 * rows.dim, block_rows=700)
     dims = rows.dim if dims is None else dims
     quantised = Quantised.create(kind, dims)
     vectors = cut(rows.take(np.arange(len(rows))), dims)
@@ -88,7 +93,7 @@ def queries():
 
 @pytest.fixture(scope="module", params=KINDS)
 def kind(request):
-    if request.param != "exact":
+    if request.param not in EXACT:
         pytest.importorskip("faiss", reason="FAISS is not installed: its kinds are NOT tested")
     return request.param
 
@@ -101,13 +106,13 @@ def index(kind, rows):
 def test_values_and_recall(index, rows, queries, kind):
     result = index.search(queries, 10)
     best = check(rows, queries, 10, result)
-    assert index.kind == kind
-    if kind in ("exact", "Flat"):
+    assert index.kind == ("exact" if kind in EXACT else kind)
+    if kind in (*EXACT, "Flat"):
         np.testing.assert_allclose(result.scores, best, atol=1e-6)
 
 
 def test_faiss_itself_proposes_by_inner_product(index, rows, queries, kind):
-    if kind == "exact":
+    if kind in EXACT:
         return
     best = brute_force(rows, queries).argmax(axis=1)
     first = index._quantised.propose(queries, 50)
@@ -193,7 +198,7 @@ def test_zero_query_scores_zero_by_ascending_id(index, rows, kind):
     result = index.search(np.zeros((1, DIM)), 3)
     check(rows, np.zeros((1, DIM)), 3, result)
     assert result.scores.tolist() == [[0.0] * 3]
-    if kind == "exact":
+    if kind in EXACT:
         assert result.ids.tolist() == [[7, 10, 13]]
 
 
@@ -205,7 +210,7 @@ def test_equal_rows_tie_exactly(kind):
     # Which of a thousand equal rows are looked at is up to an approximate index.
     check(rows, vectors[500:501], 20, result)
     assert len(set(result.scores[0].tolist())) == 1
-    if kind == "exact":
+    if kind in EXACT:
         assert result.ids[0].tolist() == rows.ids[500:520].tolist()
 
 
@@ -214,7 +219,7 @@ def test_rows_whose_prefix_is_zero(kind):
     vectors[::2, :4] = 0
     rows = rows_of(unit(vectors))
     query = clustered(2, seed=7)[:, :4]
-    floor = RECALL_FLOOR if kind == "exact" else 0.0
+    floor = RECALL_FLOOR if kind in EXACT else 0.0
     check(rows, query, 900, make(rows, kind).search(query, 900), floor=floor)
     check(rows, query, 5, make(rows, kind, candidates=20, dims=4).search(query, 5), floor=floor)
 
@@ -246,7 +251,7 @@ def test_several_threads_search_at_once(rows, kind, queries):
     calls = [(queries, None), (queries, mask), (queries[:, :24], None), (queries[:2], None)] * 3
     index = make(rows, kind)
     alone = [index.search(q, 10, allowed) for q, allowed in calls]
-    fresh = ExactIndex(rows) if kind == "exact" else index
+    fresh = make(rows, kind) if kind in EXACT else index
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda call: fresh.search(call[0], 10, call[1]), calls))
     for one, other in zip(alone, together, strict=True):
@@ -270,7 +275,7 @@ def test_scores_are_the_same_numbers_in_every_index(index, rows, queries):
 
 
 def test_file_and_bytes_give_the_same_index(index, rows, queries, kind, tmp_path):
-    if kind == "exact":
+    if kind in EXACT:
         return
     data = index.to_bytes()
     path = tmp_path / "a.faiss"
@@ -284,6 +289,7 @@ def test_file_and_bytes_give_the_same_index(index, rows, queries, kind, tmp_path
         assert np.array_equal(found.scores, wanted.scores)
 
 
+@pytest.mark.parametrize("kind", BUILT, indirect=True)
 def test_built_index_reaches_its_recorded_recall(rows, kind):
     built = build(rows, kind=kind)
     assert isinstance(built.index, ExactIndex if kind == "exact" else FaissIndex)
@@ -300,6 +306,7 @@ def test_float32_rows_and_float16_rows_score_alike(queries):
     assert 0 < np.abs(apart).max() < 1e-3
 
 
+@pytest.mark.parametrize("kind", BUILT, indirect=True)
 def test_no_rows_and_one_row(kind):
     nothing = ArrayRows([], np.empty((0, 6)))
     one = rows_of(np.eye(6)[:1])
