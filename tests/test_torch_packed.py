@@ -109,7 +109,7 @@ def make(kind: str, home: Path) -> Path:
         tokenizer.save_pretrained(str(base))
         chain = [
             Transformer(str(base), max_seq_length=LONGEST),
-            Pooling(64, pooling_mode=pooling),  # type: ignore[arg-type]
+            Pooling(64, pooling_mode=pooling),
         ]
         model = SentenceTransformer(modules=chain, device="cpu")
         model.save_pretrained(str(home / kind), create_model_card=False)

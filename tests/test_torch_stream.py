@@ -56,7 +56,8 @@ def test_a_stream_is_its_batches_in_order(config, prepared, packed):
     runtime = TorchRuntime(config, "float32", "cpu", packed=packed)
     assert isinstance(runtime, Streaming)
     assert len(prepared) > 5
-    for some in (prepared, prepared[:1], []):
+    for count in (len(prepared), 1, 0):
+        some = prepared[:count]
         found = list(runtime.stream(iter(some)))
         assert len(found) == len(some)
         for vectors, (ids, mask) in zip(found, some, strict=True):
