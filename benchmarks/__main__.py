@@ -17,11 +17,13 @@ from benchmarks.setting import Setting
 NAMES = (
     "quality",
     "encoding",
+    "peers",
     "startup",
     "indexing",
     "memory",
     "growth",
     "filtered_search",
+    "vector_search",
 )
 """The benchmarks in their order, each a module with ``run(setting) -> Result``."""
 

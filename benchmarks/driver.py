@@ -148,6 +148,10 @@ class Fleet:
                     found[name].append({**answer, "load": round(os.getloadavg()[0], 2)})
         return {name: answers for name, answers in found.items() if name in self.running}
 
+    def reasons(self) -> list[str]:
+        """A line for each system that is out."""
+        return [f"Not measured: {name}. {reason}." for name, reason in self.failed.items()]
+
 
 @contextmanager
 def fleet(

@@ -68,9 +68,10 @@ def run(setting: Setting) -> Result:
     rounds = 5 if setting.full else 3
     with fleet(SYSTEMS, lambda _: {"model": model}, setting.work, note=setting.note) as systems:
         answers = _measure(setting, systems, file, rounds)
-        facts = {name: systems.ask(name, "facts") for name in answers if name != _PRODUCTS}
-    lengths = facts[_OURS].pop("lengths")
-    facts["semsearch, float32"].pop("lengths", None)
+        facts = {name: systems.ask(name, "facts") or {} for name in answers if name != _PRODUCTS}
+    lengths = facts[_OURS]["lengths"]
+    for found in facts.values():
+        found.pop("lengths", None)  # the same for all of ours, and the checksum tells the texts
     result = Result(
         title="Encoding",
         dataset={
@@ -87,9 +88,10 @@ def run(setting: Setting) -> Result:
         ],
         raw={"answers": answers, "facts": facts, "failed": systems.failed},
     )
-    _speed(result, answers, systems.failed, len(texts), sum(lengths))
+    _speed(result, answers, len(texts), sum(lengths))
     _against_processor(result, answers, Layers.of(model).flop(lengths), sum(lengths))
     _closeness(result, setting.work, list(facts))
+    result.notes += systems.reasons()
     return result
 
 
@@ -107,17 +109,11 @@ def _vectors(work: Path, name: str) -> Path:
     return work / f"encoding-{name.replace(' ', '-').replace(',', '')}.npy"
 
 
-def _speed(
-    result: Result, answers: Answers, failed: Mapping[str, str], count: int, tokens: int
-) -> None:
+def _speed(result: Result, answers: Answers, count: int, tokens: int) -> None:
     """Rates and their ratios to the peer's, round by round."""
     yardstick = [answer["seconds"] for answer in answers.get(_PEER, [])]
-    for system in SYSTEMS:
-        name = system.name
-        if name in failed:
-            blank = {"documents/s": None, "tokens/s": None, f"times {_PEER}": failed[name]}
-            result.rows.append({"system": name, **blank})
-        if name in failed or name == _PRODUCTS:
+    for name in (system.name for system in SYSTEMS if system.name in answers):
+        if name == _PRODUCTS:
             continue
         seconds = [answer["seconds"] for answer in answers[name]]
         times = [a / b for a, b in zip(yardstick, seconds, strict=False)]

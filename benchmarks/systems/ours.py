@@ -80,13 +80,11 @@ class Index(Searches):
 
         self._folder, self._mode = Path(folder), mode
         self._index = semsearch.open(self._folder, model)
-        # The model is loaded and warm, as the peers' are.
-        encoder = open_encoder(model, local_only=True)
-        encoder.encode_queries(["loaded before any clock runs"])
-        self._index._encoder = encoder
+        self.index(["0"], ["loaded before any clock runs"])
+        self.search("loaded as well", 1)
 
     def index(self, ids: Sequence[str], texts: list[str]) -> None:
-        self._index.close()
+        self._index.close()  # the model stays loaded
         shutil.rmtree(self._folder, ignore_errors=True)
         self._index.add(Document(id, text) for id, text in zip(ids, texts, strict=True))
 
