@@ -27,11 +27,12 @@ demo: $(RUNTIME)  ## index the standard library's documentation, question it, ev
 test: $(DEVELOPMENT)  ## run every check: format, lint, types, docs, tests with coverage, the wheel
 	@$(BIN)/python -m tests.check
 
-bench: $(DEVELOPMENT)  ## measure quality and speed
+bench: $(DEVELOPMENT)  ## measure quality and speed, beside what one would use instead
+	@$(BIN)/python -m benchmarks.environments
 	@$(BIN)/python -m benchmarks
 
-clean:  ## remove the environment and whatever the tools left behind; indexes stay
-	rm -rf $(VENV) build dist *.egg-info htmlcov .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean:  ## remove the environments and whatever the tools left behind; indexes stay
+	rm -rf $(VENV) .venv-bench build dist *.egg-info htmlcov .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # PyTorch goes first and alone: its exact pin takes a CPU build where pip is shown one, and nothing
