@@ -24,6 +24,7 @@ NAMES = (
     "growth",
     "filtered_search",
     "vector_search",
+    "gpu",
 )
 """The benchmarks in their order, each a module with ``run(setting) -> Result``."""
 
@@ -72,6 +73,9 @@ def _measure(name: str, setting: Setting) -> None:
     facts = machine.facts()
     began = time.perf_counter()
     result = import_module(f"benchmarks.{name}").run(setting)
+    if not result.rows:  # what cannot be measured here takes no measured figure's place
+        print("\n".join(["", f"## {result.title}", "", *result.notes]))
+        return
     facts["machine"]["load_average_after"] = [round(load, 2) for load in os.getloadavg()]
     facts["seconds"] = round(time.perf_counter() - began, 1)
     path = results.write(name, result, facts, size)
