@@ -615,7 +615,7 @@ def test_a_compaction_in_the_middle_of_a_search(tmp_path, mode):
     index_into(folder, encoder, documents)
     searcher = searching(folder, encoder)
     searcher.search("title", 50)
-    searcher._view.owners.clear()
+    searcher._view.owners._known.clear()
     times: list[int] = []
     look_up = searcher.reader.documents_of
 

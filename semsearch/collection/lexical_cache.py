@@ -15,7 +15,6 @@ import numpy as np
 
 from semsearch import fs
 from semsearch.collection.snapshot import Snapshot
-from semsearch.collection.writer import Writer
 from semsearch.errors import Corrupt, Mismatch, MissingExtra
 from semsearch.store import catalog, passages
 from semsearch.store.database import database_errors
@@ -24,6 +23,7 @@ from semsearch.types import Candidates
 from semsearch.vectors import empty_candidates, merge_top_k
 
 if TYPE_CHECKING:
+    from semsearch.collection.writer import Writer
     from semsearch.lexical.contract import Lexical
     from semsearch.lexical.state import LexicalState
     from semsearch.types import Ints

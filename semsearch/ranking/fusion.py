@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from semsearch.types import Candidates
-
-if TYPE_CHECKING:
-    from semsearch.types import Floats, Ints
+from semsearch.vectors import rank
 
 RRF_K = 60
 
@@ -24,23 +21,14 @@ def reciprocal_rank_fusion(rankings: Sequence[Candidates], k: int = RRF_K) -> Ca
     Cormack, Clarke and Büttcher, "Reciprocal rank fusion outperforms Condorcet and individual rank
     learning methods", SIGIR 2009.
     """
-    queries = len(rankings[0].ids)
-    width = sum(ranking.ids.shape[1] for ranking in rankings)
-    ids = np.full((queries, width), -1, np.int64)
-    scores = np.full((queries, width), -np.inf, np.float32)
-    for query in range(queries):
-        found, fused = _fuse_one([ranking.ids[query] for ranking in rankings], k)
-        ids[query, : len(found)] = found
-        scores[query, : len(found)] = fused
-    return Candidates(ids, scores)
-
-
-def _fuse_one(rankings: Sequence[Ints], k: int) -> tuple[Ints, Floats]:
-    present = [ids[ids >= 0] for ids in rankings]
-    found = np.unique(np.concatenate(present))
-    scores = np.zeros(len(found), np.float64)
-    for ids in present:
-        scores[np.searchsorted(found, ids)] += 1.0 / (k + 1 + np.arange(len(ids)))
-    fused = scores.astype(np.float32)
-    order = np.lexsort((found, -fused))
-    return found[order], fused[order]
+    ids = np.concatenate([ranking.ids for ranking in rankings], axis=1)
+    ranks = np.concatenate([np.arange(ranking.ids.shape[1]) for ranking in rankings])
+    # Neighbours of one id are added up; the order of the rankings stays, so sums are repeatable.
+    order = np.argsort(ids, axis=1, kind="stable")
+    ids = np.take_along_axis(ids, order, axis=1)
+    starts = np.flatnonzero(np.diff(ids, axis=1, prepend=-2))
+    sums = np.add.reduceat((1.0 / (k + 1 + ranks))[order].ravel(), starts)
+    query, found = starts // ids.shape[1], ids.ravel()[starts]
+    real = found >= 0
+    scores = sums[real].astype(np.float32)
+    return rank(query[real], found[real], scores, len(ids), ids.shape[1])

@@ -1,4 +1,7 @@
-"""The Python interface in five lines: open an index, add documents, search."""
+"""The Python interface in five lines: open an index, add documents, search.
+
+What writes is imported where it is used: a query that starts cold does without.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,7 @@ from typing import TYPE_CHECKING
 from semsearch.collection.layout import Layout
 from semsearch.collection.reader import Reader
 from semsearch.collection.snapshot import Snapshot
-from semsearch.collection.writer import open_for_writing
-from semsearch.corpus.fields import Fields
 from semsearch.errors import NotFound
-from semsearch.indexing import OnDuplicate, Source, Summary, run_indexing
 from semsearch.search.searcher import Mode, Options, Searcher
 from semsearch.store.database import no_index
 from semsearch.store.filters import parse_filter
@@ -20,6 +20,7 @@ from semsearch.types import Document, Hit
 
 if TYPE_CHECKING:
     from semsearch.encoders import Encoder
+    from semsearch.indexing import OnDuplicate, Summary
 
 
 class Index:
@@ -91,6 +92,9 @@ class Index:
         They are checked and mended as those of files are (``read_corpus``). Raises InputError
         naming a bad one by its number; windows of documents before it stay committed.
         """
+        from semsearch.collection.writer import open_for_writing
+        from semsearch.indexing import Source, run_indexing
+
         corpus = Source(source, _checked(documents, source), prunable=False)
         with open_for_writing(Layout(self.folder)) as writer:
             encoder = self.encoder_for(writer.snapshot)
@@ -98,6 +102,8 @@ class Index:
 
     def delete(self, ids: Sequence[str]) -> list[str]:
         """Delete documents; returns the ids that were there. Raises NotFound without an index."""
+        from semsearch.collection.writer import open_for_writing
+
         self.require()
         with open_for_writing(Layout(self.folder)) as writer:
             return writer.delete(ids)
@@ -138,6 +144,8 @@ class Index:
 
 
 def _checked(documents: Iterable[Document], source: str) -> Iterator[Document]:
+    from semsearch.corpus.fields import Fields
+
     fields = Fields("id", "text")
     for number, d in enumerate(documents, start=1):
         record = {"id": d.id, "text": d.text, "title": d.title, "metadata": dict(d.metadata)}

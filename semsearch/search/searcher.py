@@ -8,8 +8,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 
@@ -18,7 +20,9 @@ from semsearch.collection.snapshot import Snapshot
 from semsearch.errors import Corrupt, Mismatch, UsageError
 from semsearch.ranking.fusion import reciprocal_rank_fusion
 from semsearch.search.candidates import CandidateSource
+from semsearch.search.owners import Owners, Ranked
 from semsearch.store.filters import Filter, matches
+from semsearch.threads import thread_count
 from semsearch.types import Candidates, Hit
 
 if TYPE_CHECKING:
@@ -37,17 +41,8 @@ UNREADABLE = 0.10
 """Above this share of unknown tokens an encoder does not read the language of a text."""
 
 log = logging.getLogger("semsearch")
-_KNOWN_OWNERS = 1_000_000
 _ATTEMPTS = 5
 T = TypeVar("T")
-
-
-class Ranked(NamedTuple):
-    """A document in a ranking: its best passage and that passage's score."""
-
-    id: str
-    score: float
-    vid: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +68,7 @@ class _View:
     def __init__(self, reader: Reader, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self.source = CandidateSource(reader, snapshot)
-        self.owners: dict[int, str] = {}
+        self.owners = Owners(reader)
 
 
 class Searcher:
@@ -89,6 +84,7 @@ class Searcher:
         self._encoder: Encoder | None = None
         self._lock = threading.Lock()
         self._view = _View(reader, reader.snapshot())
+        self._meanwhile = ThreadPoolExecutor(thread_count(), "words")  # threads start when used
 
     @property
     def snapshot(self) -> Snapshot:
@@ -102,6 +98,7 @@ class Searcher:
 
     def close(self) -> None:
         """Close the index."""
+        self._meanwhile.shutdown()
         self.reader.close()
 
     def refresh(self) -> None:
@@ -190,51 +187,35 @@ class Searcher:
         kept = source.resolve(options.conditions)
         if options.mode == "lexical":
             source.require_lexical()
-            vectors = None
-        else:
-            vectors = self._encode(view.snapshot, texts) if vectors is None else vectors
+
+        def near(depth: int) -> Candidates:
+            nonlocal vectors
+            if vectors is None:
+                vectors = self._encode(view.snapshot, texts)
             rotation = view.snapshot.rotation
-            vectors = vectors if rotation is None else vectors @ rotation
+            rotated = vectors if rotation is None else vectors @ rotation
+            return source.dense(rotated[:, :dims], depth, kept, options.exact)
+
         depth = max(DEPTH, k)
         while True:
-            rankings = []
-            if vectors is not None:
-                rankings.append(source.dense(vectors[:, :dims], depth, kept, options.exact))
-            if options.mode != "dense":
-                rankings.append(source.words(texts, depth, kept))
+            words = partial(source.words, texts, depth, kept)
+            if options.mode == "hybrid":
+                rankings = self._both(partial(near, depth), words)
+            else:
+                rankings = [words() if options.mode == "lexical" else near(depth)]
             fused = rankings[0] if len(rankings) == 1 else reciprocal_rank_fusion(rankings)
-            ranked = self._by_document(view, fused, k)
+            ranked = view.owners.rank(fused, k)
             if depth >= rows or not _falls_short(ranked, rankings, k):
                 return [_at_least(row, options.min_score) for row in ranked]
             depth *= 2
 
-    def _by_document(self, view: _View, candidates: Candidates, k: int) -> list[list[Ranked]]:
-        """Each document once, by its best passage; equal scores by id descending (trec_eval)."""
-        rankings = []
-        for ids, scores in zip(candidates.ids, candidates.scores, strict=True):
-            present = int(np.count_nonzero(ids >= 0))
-            vids, values = ids[:present].tolist(), scores[:present].tolist()
-            best: dict[str, Ranked] = {}
-            looked = 0
-            while len(best) < k and looked < present:  # look up no more owners than it takes
-                stop = _with_ties(values, looked + k - len(best))
-                owners = self._owners_of(view, vids[looked:stop])
-                for vid, score in zip(vids[looked:stop], values[looked:stop], strict=True):
-                    best.setdefault(owners[vid], Ranked(owners[vid], score, vid))
-                looked = stop
-            ranking = sorted(best.values(), key=lambda r: r.id.encode(), reverse=True)
-            rankings.append(sorted(ranking, key=lambda r: -r.score)[:k])
-        return rankings
-
-    def _owners_of(self, view: _View, wanted: Sequence[int]) -> dict[int, str]:
-        known = view.owners
-        missing = [vid for vid in wanted if vid not in known]
-        found = {vid: row.ext_id for vid, row in self.reader.documents_of(missing).items()}
-        owners = {vid: known[vid] for vid in wanted if vid not in found} | found
-        if len(known) + len(found) > _KNOWN_OWNERS:
-            known = view.owners = {}
-        known.update(found)
-        return owners
+    def _both(self, first: Callable[[], T], second: Callable[[], T]) -> list[T]:
+        """The results of two computations that run at once; both have ended, whatever they did."""
+        other = self._meanwhile.submit(second)
+        try:
+            return [first(), other.result()]
+        finally:
+            wait((other,))
 
     def _retry(self, answer: Callable[[_View], T]) -> T:
         for _ in range(_ATTEMPTS):
@@ -269,13 +250,6 @@ def _falls_short(
     full = [(ranking.ids[:, -1:] >= 0).any(axis=1) for ranking in rankings]
     more = np.logical_or.reduce(full)
     return any(len(row) < k and more[query] for query, row in enumerate(ranked))
-
-
-def _with_ties(scores: Sequence[float], stop: int) -> int:
-    """The first position from ``stop`` on whose score is not that of the one before."""
-    while stop < len(scores) and scores[stop] == scores[stop - 1]:
-        stop += 1
-    return min(stop, len(scores))
 
 
 def _at_least(ranking: list[Ranked], min_score: float | None) -> list[Ranked]:
