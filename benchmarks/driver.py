@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -162,28 +163,45 @@ def fleet(
     limit: float = 3_600.0,
     note: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Fleet]:
-    """Load systems one after another; their processes end with the block.
+    """Load systems, as many at once as there are cores; their processes end with the block.
 
     ``options`` adds to each system's own; ``limit`` is how many seconds any answer may take.
     """
     home = work / "home"
     home.mkdir(parents=True, exist_ok=True)
+
+    def start(system: System) -> Process | SystemFailed:
+        began = time.perf_counter()
+        try:
+            process = Process(system, options(system), home, limit)
+        except SystemFailed as exc:
+            note(f"{system.name}: {exc}")
+            return exc
+        note(f"{system.name}: loaded in {time.perf_counter() - began:.1f} s")
+        return process
+
     loaded = Fleet()
     try:
-        for system in systems:
-            began = time.perf_counter()
-            try:
-                process = Process(system, options(system), home, limit)
-            except SystemFailed as exc:
-                loaded.failed[system.name] = str(exc)
-                note(f"{system.name}: {exc}")
-                continue
-            loaded.running[system.name] = process
-            note(f"{system.name}: loaded in {time.perf_counter() - began:.1f} s")
+        with ThreadPoolExecutor(cores()) as pool:
+            for system, started in zip(systems, pool.map(start, systems), strict=True):
+                if isinstance(started, SystemFailed):
+                    loaded.failed[system.name] = str(started)
+                else:
+                    loaded.running[system.name] = started
         yield loaded
     finally:
         for process in loaded.running.values():
             process.close()
+
+
+def versions(facts: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
+    """A line that names what each system told of its versions; none if none told any."""
+    told = [
+        f"{name}: " + ", ".join(f"{package} {version}" for package, version in found.items())
+        for name, fact in facts.items()
+        if (found := (fact or {}).get("versions"))
+    ]
+    return [f"Versions: {'; '.join(told)}."] if told else []
 
 
 def rotated(names: Sequence[str], number: int) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.driver import Fleet, System, fleet
+from benchmarks.driver import Fleet, System, fleet, versions
 from benchmarks.results import Result, Spread
 from benchmarks.setting import MODEL, Setting
 from benchmarks.texts import checksum
@@ -91,7 +91,7 @@ def run(setting: Setting) -> Result:
     )
     for name in (system.name for system in SYSTEMS if system.name in systems.running):
         _add(result, task, name, indexed, asked, disk)
-    result.notes += systems.reasons()
+    result.notes += [*versions(facts), *systems.reasons()]
     if not setting.full:
         result.notes.append(
             "nDCG@10 is of a small part of the documents, which makes the questions easier."

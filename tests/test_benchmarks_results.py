@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks import peers, readme, results
-from benchmarks.driver import System
+from benchmarks.driver import System, versions
 from benchmarks.matrix import Layers
 from benchmarks.results import Goal, Result, Spread
 from benchmarks.setting import Setting
@@ -69,6 +69,12 @@ def test_operations_are_those_that_pytorch_counts():
         for length in (5, 17):
             model(torch.ones((1, length), dtype=torch.int64))
     assert Layers(3, 32, 80).flop([5, 17]) == counter.get_total_flops()
+
+
+def test_versions_are_named_where_they_were_told():
+    told = {"a": {"versions": {"x": "1", "y": "2"}}, "b": {}, "c": None}
+    assert versions(told) == ["Versions: a: x 1, y 2."]
+    assert versions({"b": {}}) == []
 
 
 @pytest.fixture
