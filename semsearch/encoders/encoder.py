@@ -6,7 +6,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -32,7 +32,9 @@ _Window: TypeAlias = tuple[int, list[Tokenized]]
 """Where a window of texts begins, and its tokens."""
 
 _WINDOW = 2_048
-"""Texts that are tokenized and sorted together; the next window's are tokenized meanwhile."""
+"""Texts that are tokenized and sorted together; the next windows' are tokenized meanwhile."""
+
+_AHEAD = 2  # while one is cut in Python, the tokenizer's own threads have the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ class Encoder:
         return Encoded(vectors[where], tokens, truncated.astype(np.bool_), unknown)
 
     def _tokenized(self, texts: list[str], prompt: str) -> Iterator[_Window]:
-        """Windows of tokenized texts with their start, the next one being made ahead."""
+        """Windows of tokenized texts with their start, the next ones being made ahead."""
         tokens = self.tokens
 
         def window(start: int) -> list[Tokenized]:
@@ -146,12 +148,13 @@ class Encoder:
             if texts:
                 yield 0, window(0)
             return
-        with ThreadPoolExecutor(1, "tokenize") as pool:
-            ahead: Future[list[Tokenized]] | None = pool.submit(window, 0)
-            for start in range(0, len(texts), _WINDOW):
-                rows = ahead.result() if ahead is not None else []
-                more = start + _WINDOW < len(texts)
-                ahead = pool.submit(window, start + _WINDOW) if more else None
+        starts = range(0, len(texts), _WINDOW)
+        with ThreadPoolExecutor(_AHEAD, "tokenize") as pool:
+            ahead = deque(pool.submit(window, start) for start in starts[:_AHEAD])
+            for number, start in enumerate(starts, _AHEAD):
+                rows = ahead.popleft().result()
+                if number < len(starts):
+                    ahead.append(pool.submit(window, starts[number]))
                 yield start, rows
 
     @staticmethod
