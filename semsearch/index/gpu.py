@@ -94,4 +94,5 @@ class _OnGpu(Quantised):
     def propose(self, queries: Floats, count: int) -> Ints:
         """As Quantised does, for ``count`` up to the limit."""
         with self._lock:
-            return super().propose(queries, min(count, _MOST))
+            ordinals: Ints = self._index.search(queries, min(count, _MOST))[1]
+        return ordinals
