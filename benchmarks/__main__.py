@@ -19,6 +19,7 @@ NAMES = (
     "encoding",
     "peers",
     "startup",
+    "latency",
     "indexing",
     "memory",
     "growth",

@@ -15,7 +15,8 @@ from semsearch.errors import InputError, UsageError
 from semsearch.evaluation.report import Report, ResultRow
 from semsearch.metrics import Evaluation, evaluate_run
 from semsearch.search.facade import Index
-from semsearch.search.searcher import MODES, Mode, Options, Ranked, Searcher
+from semsearch.search.owners import Ranked
+from semsearch.search.searcher import MODES, Mode, Options, Searcher
 from semsearch.types import Run
 
 if TYPE_CHECKING:
