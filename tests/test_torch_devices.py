@@ -43,7 +43,7 @@ def prepared(folder):
 
 @pytest.fixture(scope="module")
 def runtime(folder):
-    made = DevicesRuntime(read_folder(folder), "float32", ["cpu", "cpu"])
+    made = DevicesRuntime(read_folder(folder), "float32", ["cpu", "cpu"], patience=0)
     yield made
     made.close()
 
@@ -60,14 +60,31 @@ def test_vectors_and_order_are_those_of_one_device(folder, prepared, runtime):
             np.testing.assert_allclose(ours, wanted, atol=1e-6)
     assert len(runtime._workers) == 2
     np.testing.assert_allclose(runtime.run(*prepared[1]), expected[1], atol=1e-6)
+    assert isinstance(runtime, Streaming)
 
 
-def test_few_batches_start_no_process(folder, prepared):
-    runtime = DevicesRuntime(read_folder(folder), "float32", ["cpu", "cpu"])
-    assert len(list(runtime.stream(prepared[:4]))) == 4
+def test_a_short_job_starts_no_process(folder, prepared):
+    runtime = DevicesRuntime(read_folder(folder), "float32", ["cpu", "cpu"], patience=600)
+    assert len(list(runtime.stream(prepared))) == len(prepared)
     assert list(runtime.stream([])) == []
     assert runtime._workers == []
-    assert isinstance(runtime, Streaming)
+    assert 0 < runtime._patience < 600
+
+
+def test_a_long_stream_moves_to_the_processes(folder, prepared, runtime):
+    expected = list(runtime.stream(prepared))
+    long = DevicesRuntime(read_folder(folder), "float32", ["cpu", "cpu"], patience=600)
+    found = []
+    for number, vectors in enumerate(long.stream(prepared)):
+        found.append(vectors)
+        if number == 5:
+            assert long._workers == []
+            long._patience = 0
+    assert len(long._workers) == 2
+    long.close()
+    assert len(found) == len(expected)
+    for ours, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, wanted, atol=1e-6)
 
 
 @pytest.mark.slow
@@ -93,7 +110,7 @@ def test_a_process_that_dies(prepared, runtime):
 
 def test_what_fails_in_a_process_is_told_here(folder, prepared):
     config = read_folder(folder)
-    runtime = DevicesRuntime(config, "float32", ["cpu", "cpu"])
+    runtime = DevicesRuntime(config, "float32", ["cpu", "cpu"], patience=0)
     runtime._devices[1] = "cuda:7"
     with pytest.raises(ModelError, match="^on cuda:7: .*cannot be loaded: "):
         list(runtime.stream(prepared))
@@ -123,7 +140,8 @@ import numpy as np
 from semsearch.encoders.folder import read_folder
 from semsearch.encoders.runtimes.devices import DevicesRuntime
 
-runtime = DevicesRuntime(read_folder(Path(sys.argv[1])), "float32", ["cpu", "cpu"])
+folder = read_folder(Path(sys.argv[1]))
+runtime = DevicesRuntime(folder, "float32", ["cpu", "cpu"], patience=0)
 ids = np.full((4, 8), 9)
 
 def forever():

@@ -12,10 +12,11 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, cycle, islice
+from itertools import chain, cycle
 from multiprocessing.connection import Connection, Pipe
 from typing import TYPE_CHECKING, Any
 
@@ -29,27 +30,38 @@ if TYPE_CHECKING:
 _AHEAD = 4
 """Batches that a device has before the first of their vectors is waited for."""
 
-_FEW = 2
-"""Up to so many batches a device, starting processes takes longer than computing."""
+_PATIENCE = 10.0
+"""Seconds of computing on the first device, about what starting the processes takes."""
+
+_LEAST_BUDGET = 8_192
 
 
 class DevicesRuntime:
     """Runs on every one of ``devices`` (names as TorchRuntime has them), a process each.
 
-    Single batches, and streams of few, run in this process on the first device; the processes
-    start with the first long stream and end with this one, however it ends. ``stream`` raises
-    ModelError when one of them fails or dies.
+    Single batches run in this process on the first device, and so do streams until they took
+    ``patience`` seconds in all: a short job does not wait for processes to start. They end with
+    this one, however it ends. ``stream`` raises ModelError when one of them fails or dies.
     """
 
     name = "torch"
     workers = 1
 
-    def __init__(self, config: ModelConfig, precision: str, devices: Sequence[str]) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        precision: str,
+        devices: Sequence[str],
+        *,
+        patience: float = _PATIENCE,
+    ) -> None:
         self._config = config
         self._devices = list(devices)
+        self._patience = patience
         self._local = TorchRuntime(config, precision, self._devices[0])
         self.precision = self._local.precision
-        self.budget = self._local.budget
+        # A window of texts is to have a batch for every device.
+        self.budget = max(_LEAST_BUDGET, self._local.budget // len(self._devices))
         self.multiple = self._local.multiple
         self._workers: list[_Worker] = []
         self._lock = threading.RLock()
@@ -63,16 +75,21 @@ class DevicesRuntime:
     ) -> Iterator[Floats]:
         """See the contract; one stream at a time."""
         rest = iter(batches)
-        first = list(islice(rest, _FEW * len(self._devices) + 1))
         with self._lock:
-            if len(first) <= _FEW * len(self._devices):
-                yield from self._local.stream(first, prompt_length=prompt_length)
-                return
-            try:
-                yield from self._spread(chain(first, rest), prompt_length)
-            except BaseException:  # also when the stream is left before its end
-                self.close()
-                raise
+            yield from self._local.stream(self._first_of(rest), prompt_length=prompt_length)
+            for one in rest:
+                try:
+                    yield from self._spread(chain([one], rest), prompt_length)
+                except BaseException:  # also when the stream is left before its end
+                    self.close()
+                    raise
+
+    def _first_of(self, batches: Iterator[tuple[Ints, Ints]]) -> Iterator[tuple[Ints, Ints]]:
+        """Batches for as long as patience lasts."""
+        while self._patience > 0 and (batch := next(batches, None)) is not None:
+            began = time.monotonic()
+            yield batch
+            self._patience -= time.monotonic() - began
 
     def close(self) -> None:
         """End the processes; the next long stream starts new ones."""
