@@ -20,7 +20,6 @@ from semsearch import fs
 from semsearch.collection.layout import EXACT_ROWS, UNCOVERED_ROWS, UNCOVERED_SHARE
 from semsearch.collection.rows import SlicedRows
 from semsearch.collection.snapshot import Snapshot
-from semsearch.collection.writer import Writer, collect_garbage
 from semsearch.errors import Corrupt, MissingExtra, UsageError
 from semsearch.index.contract import Rows, VectorIndex
 from semsearch.index.exact import ExactIndex
@@ -32,6 +31,7 @@ from semsearch.vectors import merge_top_k
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+    from semsearch.collection.writer import Writer
     from semsearch.types import Bools
 
 KIND = "faiss"
@@ -121,6 +121,7 @@ def build_vector_cache(writer: Writer, *, force: bool = False) -> None:
 
 
 def _build(writer: Writer, snapshot: Snapshot, kind: str) -> None:
+    from semsearch.collection.writer import collect_garbage
     from semsearch.index.build import build
     from semsearch.index.faiss_index import FaissIndex
     from semsearch.index.recall import measure_recall
@@ -153,6 +154,8 @@ def _build(writer: Writer, snapshot: Snapshot, kind: str) -> None:
 
 
 def _forget(writer: Writer) -> None:
+    from semsearch.collection.writer import collect_garbage
+
     with writer.generation():
         catalog.drop_cache(writer.connection, KIND)
     writer.refresh()
