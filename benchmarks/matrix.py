@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 _SIDE = 2_048
-_SECONDS = 1.0
+_SECONDS = 0.5
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,13 @@
 """What the benchmarks write: medians, tables, JSON and the README; and what they count by."""
 
 import json
+import re
+from importlib import import_module
 
 import pytest
 
 from benchmarks import peers, readme, results
+from benchmarks.__main__ import NAMES
 from benchmarks.driver import System, versions
 from benchmarks.matrix import Layers
 from benchmarks.results import Goal, Result, Spread
@@ -69,6 +72,12 @@ def test_operations_are_those_that_pytorch_counts():
         for length in (5, 17):
             model(torch.ones((1, length), dtype=torch.int64))
     assert Layers(3, 32, 80).flop([5, 17]) == counter.get_total_flops()
+
+
+def test_every_benchmark_has_its_place_in_the_readme():
+    marked = re.findall(r"<!-- results: (\w+) -->", readme.README.read_text(encoding="utf-8"))
+    assert sorted(marked) == sorted(NAMES)
+    assert all(hasattr(import_module(f"benchmarks.{name}"), "run") for name in NAMES)
 
 
 def test_versions_are_named_where_they_were_told():
