@@ -148,7 +148,7 @@ def _against_processor(result: Result, answers: Answers, flop: float, tokens: in
         for kind in answers[_PRODUCTS][0]["flop_per_s"]
     }
     best = [max(answer["flop_per_s"].values()) for answer in answers[_PRODUCTS]]
-    for name in (_ALONE, _OURS):
+    for name in (name for name in (_ALONE, _INT8, _OURS) if name in answers):
         rates[name] = [flop / answer["seconds"] for answer in answers[name]]
     rows = result.more["Against the processor"] = []
     for name, found in rates.items():
