@@ -34,7 +34,12 @@ _Window: TypeAlias = tuple[int, list[Tokenized]]
 _WINDOW = 2_048
 """Texts that are tokenized and sorted together; the next windows' are tokenized meanwhile."""
 
-_AHEAD = 2  # while one is cut in Python, the tokenizer's own threads have the other
+_AHEAD = 2
+"""Windows in the making: while one is cut in Python, the tokenizer's own threads have the other.
+
+Threads do: of a text of 330 tokens Python holds its lock for 17 us, and a core tokenizes for 600,
+so processes would pay from some 35 cores on (on 2 cores they took as long as threads).
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +89,7 @@ class Encoder:
 
     @property
     def precision(self) -> str:
-        """``float32``, ``bf16`` or ``fp16``, as it runs."""
+        """``float32``, ``bf16``, ``fp16`` or ``int8``, as it runs."""
         return self._running().precision
 
     @property
