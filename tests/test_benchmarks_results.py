@@ -4,9 +4,10 @@ import json
 import re
 from importlib import import_module
 
+import numpy as np
 import pytest
 
-from benchmarks import peers, readme, results
+from benchmarks import matrix, peers, readme, results
 from benchmarks.__main__ import NAMES
 from benchmarks.driver import System, versions
 from benchmarks.matrix import Layers
@@ -72,6 +73,18 @@ def test_operations_are_those_that_pytorch_counts():
         for length in (5, 17):
             model(torch.ones((1, length), dtype=torch.int64))
     assert Layers(3, 32, 80).flop([5, 17]) == counter.get_total_flops()
+
+
+def test_the_products_that_are_timed_are_computed():
+    random = np.random.default_rng(0)
+    shapes = [(64, 32), (32, 96)]
+    weights = [random.standard_normal((a, b)) / a**0.5 for a, b in shapes]
+    expected = random.standard_normal((40, 64)).astype(np.float32) @ weights[0] @ weights[1]
+    found = matrix._in_openvino(40, shapes)()[0]
+    assert found.shape == (40, 96)
+    assert np.abs(found - expected).max() < 0.1  # bf16 has 8 bits
+    assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.999
+    assert matrix._in_torch(40, shapes)().shape == (40, 96)
 
 
 def test_every_benchmark_has_its_place_in_the_readme():
