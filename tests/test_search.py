@@ -5,6 +5,7 @@ import logging
 import operator
 import shutil
 import threading
+import time
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, cast
@@ -19,7 +20,7 @@ from semsearch.collection.changes import Change, NewPassage
 from semsearch.collection.layout import Layout
 from semsearch.collection.maintain import compact
 from semsearch.collection.reader import Reader, StaleSnapshot
-from semsearch.collection.vector_cache import build_vector_cache
+from semsearch.collection.vector_build import build_vector_cache
 from semsearch.collection.writer import open_for_writing
 from semsearch.errors import Corrupt, Mismatch, NotFound, UsageError
 from semsearch.indexing.run import finish
@@ -27,6 +28,7 @@ from semsearch.search.searcher import DEPTH, MODES, Options
 from semsearch.store.filters import Condition, parse_filter
 from semsearch.store.passages import text_hash
 from semsearch.types import Document
+from semsearch.vectors import empty_candidates
 from tests.fakes import (
     WORDS,
     FakeEncoder,
@@ -711,6 +713,38 @@ def test_documents_can_be_searched_for_while_they_are_listed(tmp_path):
         for document, other in zip(index.documents(), index.documents(), strict=True):
             assert document == other
             assert index.search(document.content, 1, mode="dense")[0].id == document.id
+
+
+@pytest.mark.parametrize("failing", ["near", "words"])
+def test_a_search_that_fails_has_ended_when_its_error_is_raised(corpus, monkeypatch, failing):
+    searcher = searching(corpus.folder, corpus.encoder)
+    begun, ended = threading.Event(), []
+
+    def fails(*_):
+        assert begun.wait(60)
+        raise Corrupt("no more")
+
+    def lasts(*_):
+        begun.set()
+        ended.append(time.sleep(0.05))
+        return empty_candidates(1, DEPTH)
+
+    for name, method in (("near", "dense"), ("words", "words")):
+        act = fails if name == failing else lasts
+        monkeypatch.setattr(searcher.source, method, act)
+    with pytest.raises(Corrupt, match="no more"):
+        searcher.search("title")
+    assert ended == [None]
+
+
+def test_a_closed_searcher_leaves_no_thread(corpus):
+    before = set(threading.enumerate())
+    searcher = searching(corpus.folder, corpus.encoder)
+    searcher.search("title")
+    started = set(threading.enumerate()) - before
+    assert started
+    searcher.close()
+    assert not any(thread.is_alive() for thread in started)
 
 
 # Several passages a document
