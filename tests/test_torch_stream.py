@@ -1,5 +1,6 @@
 """PyTorch's runtime computes ahead, splits what does not fit, and goes on where fp16 overflows."""
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -10,6 +11,7 @@ from semsearch.encoders.batching import batches, padded
 from semsearch.encoders.encoder import Encoder
 from semsearch.encoders.folder import read_folder
 from semsearch.encoders.runtimes.contract import OutOfMemory, Streaming
+from semsearch.encoders.runtimes.packed import without_packing
 from semsearch.encoders.runtimes.torch import TorchRuntime
 from semsearch.encoders.tokens import Tokens
 from semsearch.errors import ModelError
@@ -159,6 +161,25 @@ def test_overflow_in_fp16_goes_on_in_float32(config, prepared, packed, caplog):
     for ours, wanted in zip(found, expected, strict=True):
         assert np.isfinite(ours).all()
         assert (ours * wanted).sum(axis=1).min() > 0.995
+
+
+def test_several_threads_share_a_runtime(config, prepared):
+    runtime = TorchRuntime(config, "float32", "cpu", packed=True)
+    expected = list(runtime.stream(prepared))
+    with ThreadPoolExecutor(4) as pool:
+        streams = list(pool.map(lambda _: list(runtime.stream(prepared)), range(4)))
+    for found in streams:
+        for ours, wanted in zip(found, expected, strict=True):
+            np.testing.assert_allclose(ours, wanted, atol=1e-6)
+
+
+def test_leaving_packed_rows_leaves_the_vectors(config, prepared):
+    runtime = TorchRuntime(config, "float32", "cpu", packed=True)
+    expected = [runtime.run(*batch) for batch in prepared]
+    without_packing(runtime._model)
+    runtime._offset = None
+    for (ids, mask), wanted in zip(prepared, expected, strict=True):
+        np.testing.assert_allclose(runtime.run(ids, mask), wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -8,6 +8,7 @@ batches are copied there, computed and copied back while the next ones are being
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -121,6 +122,7 @@ class TorchRuntime:
         self.budget = 65_536 if self._on_cuda else 4_096
         self._model = load_model(config, self.device, _DTYPES[self.precision])
         self._offset: int | None = None
+        self._lock = threading.Lock()  # the model's form does not change while it is used
         if self._on_cuda if packed is None else packed:
             with quiet(), _translated():
                 self._offset = provable_offset(self._model, config.max_length, self._vectors)
@@ -153,14 +155,15 @@ class TorchRuntime:
 
     def _launch(self, ids: Ints, mask: Ints, prompt_length: int) -> _Flying:
         """Queue a batch; on CUDA nothing here waits for the device."""
-        if self._offset is None:
-            features = padded_features(ids, mask)
-        else:
-            features = packed_features(ids, mask, self._offset)
-        if prompt_length:
-            features["prompt_length"] = prompt_length
         try:
-            with _translated():
+            with self._lock, _translated():
+                if self._offset is None:
+                    features = padded_features(ids, mask)
+                else:
+                    features = packed_features(ids, mask, self._offset)
+                if prompt_length:
+                    features["prompt_length"] = prompt_length
+                precision = self.precision
                 vectors, done = self._copied_back(self._computed(features))
         except OutOfMemory:
             self.budget = max(1, min(self.budget, ids.size // 2))
@@ -169,7 +172,7 @@ class TorchRuntime:
 
                 torch.cuda.empty_cache()
             raise
-        return _Flying(ids, mask, prompt_length, self.precision, vectors, done)
+        return _Flying(ids, mask, prompt_length, precision, vectors, done)
 
     def _land(self, batch: _Flying) -> Floats:
         """Wait for a batch; its vectors float32 (B, width)."""
@@ -183,14 +186,15 @@ class TorchRuntime:
         return run_halving(self, batch.ids, batch.mask, prompt_length=batch.prompt_length)
 
     def _widen(self) -> None:
-        if self.precision != "fp16":
-            return
-        log.warning("fp16 overflows in this model: continuing in float32")
-        self.precision = "float32"
-        self._model.float()
-        if self._on_cuda and self.packs:  # its flash attention computes in half precision only
-            without_packing(self._model)
-            self._offset = None
+        with self._lock:
+            if self.precision != "fp16":
+                return
+            log.warning("fp16 overflows in this model: continuing in float32")
+            self.precision = "float32"
+            self._model.float()
+            if self._on_cuda and self.packs:  # its flash attention is for half precision only
+                without_packing(self._model)
+                self._offset = None
 
     def _computed(self, features: Features) -> torch.Tensor:
         """The model's vectors float32 (B, width), on the device."""
