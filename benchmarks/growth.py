@@ -36,18 +36,21 @@ _SEED = 5
 _MIB = 2**20
 
 
+Part = tuple[int, float, float, int]
+"""Documents, wall seconds, processor seconds so far; peak of anonymous bytes since the last."""
+
+
 class Cost(NamedTuple):
     """What one size took.
 
-    ``parts``: (documents done, wall seconds, processor seconds) at the end of each equal part of
-    the corpus. Memory in anonymous bytes: the peak while documents were read, encoded and stored,
-    and the peak of the whole run, the building of the vector index included.
+    ``parts`` are those of ``progress``. Memory in anonymous bytes: the peak while documents were
+    read, encoded and stored, and of the whole run, the building of the vector index included.
     """
 
     documents: int
     seconds: float
     cpu_seconds: float
-    parts: list[tuple[int, float, float]]
+    parts: list[Part]
     storing: int
     peak: int
     disk: dict[str, int]
@@ -99,21 +102,24 @@ def _cost(
     )
 
 
-def progress(samples: Sequence[Sample], size: int, length: int) -> list[tuple[int, float, float]]:
-    """(documents, wall seconds, processor seconds) when each part of the file had been read.
+def progress(samples: Sequence[Sample], size: int, length: int) -> list[Part]:
+    """How it stood when each of some equal parts of the file had been read.
 
-    The corpus is read in windows, and a window is read before it is encoded: the moment when a
-    place was passed is the end of all windows before it.
+    The corpus is read in windows, a few of them ahead of the model: the moment when a place was
+    passed is that at which all but those few windows before it were done.
     """
-    found = []
-    places = iter([length * part // _PARTS for part in range(1, _PARTS + 1)])
-    place, last = next(places), samples[0].read
+    found: list[Part] = []
+    places = [length * part // _PARTS for part in range(1, _PARTS + 1)]
+    peak, last = 0, samples[0].read
     for sample in samples:
+        peak = max(peak, sample.anonymous)
         if sample.read > last:
             last = sample.read
-            if last >= place:
-                found.append((size * last // length, sample.seconds, sample.cpu_seconds))
-                place = next((p for p in places if p > last), length + 1)
+            if last >= places[0]:
+                done = size * last // length
+                found.append((done, sample.seconds, sample.cpu_seconds, peak))
+                places = [place for place in places if place > last] or [length + 1]
+                peak = 0
     return found
 
 
@@ -142,7 +148,7 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
     return float(np.polyfit(np.log(sizes), np.log(costs), 1)[0])
 
 
-def steepness(parts: Sequence[tuple[int, float, float]], column: int) -> float:
+def steepness(parts: Sequence[Part], column: int) -> float:
     """The cost of a document at the end of a run, times that at its start; 1 is flat.
 
     ``column`` 1: wall seconds, 2: processor seconds. By the line through the parts' rates, so that

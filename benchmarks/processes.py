@@ -26,7 +26,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 class Sample(NamedTuple):
     """A moment of a process: wall and processor seconds since its start, anonymous bytes.
 
-    ``read`` is how far it has read the followed file, in bytes; 0 while that is not open.
+    ``read`` is how far it has read the followed file, in bytes; 0 before that is opened.
     """
 
     seconds: float
@@ -114,7 +114,7 @@ class _Watcher:
             )
 
     def _read(self) -> int:
-        """How far the followed file was read."""
+        """How far the followed file was read; once it is closed, that is all of it."""
         if self._follow is None:
             return 0
         try:
@@ -126,6 +126,6 @@ class _Watcher:
                 )
             info = self._process / "fdinfo" / self._place.name
             return int(info.read_text(encoding="ascii").split()[1])
-        except (OSError, StopIteration):  # not open yet, or closed: it was read to its end
-            self._place = None
-            return self._samples[-1].read if self._samples else 0
+        except (OSError, StopIteration):
+            was_open = self._samples and self._samples[-1].read
+            return self._follow.stat().st_size if was_open else 0

@@ -19,7 +19,7 @@ DISK = {"catalog": 300, "vectors": 770, "words": 20, "vector index": 0}
 
 
 def cost(documents: int, seconds: float, storing: int = 100, peak: int = 100) -> Cost:
-    done = [(documents * i // 20, seconds * i / 20, seconds * i / 25) for i in range(1, 21)]
+    done = [(documents * i // 20, seconds * i / 20, seconds * i / 25, 1) for i in range(1, 21)]
     return Cost(documents, seconds, seconds * 0.8, done, storing, peak, DISK, [1.0, 2.0, 3.0])
 
 
@@ -31,23 +31,24 @@ def test_exponent_is_that_of_a_power_law(power):
 
 def test_steepness_compares_the_end_of_a_run_with_its_start():
     done = np.arange(1, 21) * 50
-    flat = [(int(n), 5 + 0.002 * n, 0.001 * n) for n in done]  # 5 s of start-up do not count
+    flat = [(int(n), 5 + 0.002 * n, 0.001 * n, 0) for n in done]  # 5 s of start-up do not count
     assert steepness(flat, 1) == pytest.approx(1)
-    rising = [(int(n), 0.002 * n + 1e-6 * n * n, 0.0) for n in done]  # rate 0.002 + 2e-6 n
+    rising = [(int(n), 0.002 * n + 1e-6 * n * n, 0.0, 0) for n in done]  # rate 0.002 + 2e-6 n
     assert steepness(rising, 1) == pytest.approx((0.002 + 2e-6 * 1000) / 0.002)
 
 
 def test_progress_is_read_off_where_the_file_was_read():
-    samples = [Sample(t / 10, t / 20, 0, min(t // 10 * 50, 1_000)) for t in range(300)]
+    samples = [Sample(t / 10, t / 20, 1_000 - t, min(t // 10 * 50, 1_000)) for t in range(300)]
     found = progress(samples, size=100, length=1_000)
-    assert [documents for documents, _, _ in found] == list(range(5, 105, 5))
-    assert found[0][1:] == (1.0, 0.5)
-    assert found[-1][1:] == (20.0, 10.0)
+    assert [part[0] for part in found] == list(range(5, 105, 5))
+    assert found[0][1:] == (1.0, 0.5, 1_000)
+    assert found[1][1:] == (2.0, 1.0, 989)
+    assert found[-1][1:] == (20.0, 10.0, 809)
 
 
 def test_progress_of_a_file_read_at_once_is_one_part():
-    samples = [Sample(0.0, 0.0, 0, 0), Sample(1.0, 1.0, 0, 640), Sample(2.0, 2.0, 0, 640)]
-    assert progress(samples, size=64, length=640) == [(64, 1.0, 1.0)]
+    samples = [Sample(0.0, 0.0, 7, 0), Sample(1.0, 1.0, 5, 640), Sample(2.0, 2.0, 9, 640)]
+    assert progress(samples, size=64, length=640) == [(64, 1.0, 1.0, 7)]
 
 
 def test_result_judges_the_larger_sizes():
@@ -72,13 +73,13 @@ def test_a_watched_process_is_followed_through_its_file(tmp_path: Path):
         "import sys, time\n"
         f"with open({str(corpus)!r}, 'rb', buffering=0) as file:\n"
         "    for _ in range(2):\n"
-        "        file.read(500); time.sleep(0.3)\n"
+        "        file.read(450); time.sleep(0.3)\n"
         "block = b'x' * (64 << 20); time.sleep(0.3)\n"
     )
     done = run([sys.executable, "-c", script], watch_memory=True, follow=corpus)
-    assert {500, 1_000} <= {sample.read for sample in done.samples} <= {0, 500, 1_000}
-    assert done.samples[-1].read == 1_000  # closed long ago
-    before = max(sample.anonymous for sample in done.samples if sample.read == 500)
+    assert {450, 900, 1_000} <= {sample.read for sample in done.samples} <= {0, 450, 900, 1_000}
+    assert done.samples[-1].read == 1_000  # closed is read to the end
+    before = max(sample.anonymous for sample in done.samples if sample.read == 450)
     assert done.peak_anonymous - before > 60 << 20
     assert [s.seconds for s in done.samples] == sorted(s.seconds for s in done.samples)
 
