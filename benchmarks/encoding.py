@@ -26,6 +26,7 @@ from semsearch.encoders.resolve import resolve_model
 
 _SMALL, _FULL = 128, 2_000
 _TOKENS = 4_096
+_ROUNDS = 3
 _PEER = "SentenceTransformer.encode"
 _OURS, _INT8, _ALONE = "semsearch, bf16", "semsearch, int8", "its model alone, bf16"
 _PRODUCTS = "matrix products"
@@ -69,9 +70,8 @@ def run(setting: Setting) -> Result:
     file.write_text(json.dumps(texts), encoding="utf-8")
     setting.convert_model()
     model = str(resolve_model(MODEL))
-    rounds = 5 if setting.full else 3
     with fleet(SYSTEMS, lambda _: {"model": model}, setting.work, note=setting.note) as systems:
-        answers = _measure(setting, systems, file, rounds)
+        answers = _measure(setting, systems, file)
         facts = {name: systems.ask(name, "facts") or {} for name in answers if name != _PRODUCTS}
     lengths = facts[_OURS]["lengths"]
     for found in facts.values():
@@ -86,7 +86,7 @@ def run(setting: Setting) -> Result:
         },
         notes=[
             f"{len(texts):,} documents of {dataset.name}, {np.mean(lengths):.0f} tokens each after"
-            f" cutting at {facts[_OURS]['max_length']}; {rounds} rounds in turns, every system in"
+            f" cutting at {facts[_OURS]['max_length']}; {_ROUNDS} rounds in turns, every system in"
             " its own process and warm. Medians, with lowest and highest; ratios are of the same"
             " round.",
         ],
@@ -99,14 +99,14 @@ def run(setting: Setting) -> Result:
     return result
 
 
-def _measure(setting: Setting, systems: Fleet, file: Path, rounds: int) -> Answers:
+def _measure(setting: Setting, systems: Fleet, file: Path) -> Answers:
     def arguments(name: str) -> Mapping[str, Any]:
         if name == _PRODUCTS:
             return {}
         return {"texts": str(file), "keep": str(_vectors(setting.work, name))}
 
-    setting.note(f"{rounds} rounds of {len(systems.running)} systems")
-    return systems.turns(rounds, "timed", arguments)
+    setting.note(f"{_ROUNDS} rounds of {len(systems.running)} systems")
+    return systems.turns(_ROUNDS, "timed", arguments)
 
 
 def _vectors(work: Path, name: str) -> Path:

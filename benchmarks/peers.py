@@ -26,7 +26,7 @@ from semsearch.types import Qrels
 
 K = 10
 _SMALL_DOCUMENTS, _SMALL_QUERIES = 96, 40
-_TURNS = 5
+_ROUNDS, _TURNS = 2, 5
 _WARM = 5
 _YARDSTICK = "sentence-transformers, semantic_search"
 
@@ -55,7 +55,6 @@ class Task(NamedTuple):
 def run(setting: Setting) -> Result:
     dataset = setting.main_dataset()
     task = _task(dataset, setting.full)
-    rounds = 3 if setting.full else 2
     setting.convert_model()
     model, home = str(resolve_model(MODEL)), setting.work / "peers"
     shutil.rmtree(home, ignore_errors=True)
@@ -65,9 +64,9 @@ def run(setting: Setting) -> Result:
         return {"model": model, "folder": str(_folder(home, system.name))}
 
     with fleet(SYSTEMS, options, setting.work, note=setting.note) as systems:
-        setting.note(f"indexing {len(task.documents):,} documents in {rounds} rounds")
+        setting.note(f"indexing {len(task.documents):,} documents in {_ROUNDS} rounds")
         corpus = _written(home / "documents.json", task.documents)
-        indexed = systems.turns(rounds, "timed_index", lambda _: {"corpus": corpus})
+        indexed = systems.turns(_ROUNDS, "timed_index", lambda _: {"corpus": corpus})
         disk = {name: _size(_folder(home, name)) for name in indexed}
         setting.note(f"asking {len(task.queries)} questions, one at a time")
         asked = _ask(systems, home, list(task.queries.values()))
@@ -84,7 +83,7 @@ def run(setting: Setting) -> Result:
         notes=[
             f"{len(task.documents):,} documents and {len(task.queries)} questions of"
             f" {dataset.name}; index seconds are from texts in memory to the first answer,"
-            f" {rounds} rounds in turns, medians with lowest and highest; questions one at a time,"
+            f" {_ROUNDS} rounds in turns, medians with lowest and highest; questions one at a time,"
             f" {K} documents each, in {_TURNS} turns. Every system is warm and has its own process."
         ],
         raw={"index": indexed, "search": asked, "facts": facts, "failed": systems.failed},
