@@ -20,7 +20,7 @@ from benchmarks.synthetic import BUCKETS, NOISE, Synthetic, SyntheticEncoder
 from benchmarks.texts import checksum, sentences
 from semsearch.collection.layout import Layout
 from semsearch.collection.reader import Reader
-from semsearch.collection.vector_cache import build_vector_cache
+from semsearch.collection.vector_build import build_vector_cache
 from semsearch.collection.writer import open_for_writing
 from semsearch.corpus import BeirDataset
 from semsearch.encoders import open_encoder

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from semsearch import fs
-from semsearch.collection import maintain, vector_cache
+from semsearch.collection import maintain, vector_build
 from semsearch.collection.layout import Layout
 from semsearch.collection.writer import Writer, open_for_writing
 from semsearch.index import build, library
@@ -34,7 +34,7 @@ STEPS = [
 
 def set_sizes() -> None:
     small_sizes(setattr)
-    for module in (vector_cache, build):
+    for module in (vector_build, build):
         module.EXACT_ROWS = 20  # type: ignore[attr-defined]
 
 
@@ -79,7 +79,7 @@ def perform(writer: Writer, seed: int, step: int) -> None:
     elif name == "compact":
         maintain.compact(writer)
     else:
-        vector_cache.build_vector_cache(writer, force=True)
+        vector_build.build_vector_cache(writer, force=True)
 
 
 def write_index(folder: Path, seed: int, first: int) -> None:

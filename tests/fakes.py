@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from semsearch.collection import vector_cache
+from semsearch.collection import vector_build
 from semsearch.collection.layout import Layout
 from semsearch.collection.reader import Reader
 from semsearch.collection.writer import open_for_writing
@@ -195,7 +195,7 @@ def real_encoder() -> Encoder:
 
 def lower_limits(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     """Treat an index of more than ``rows`` passages as a large one: FAISS, filters by fetching."""
-    for module in (candidates, vector_cache, build, faiss_index):
+    for module in (candidates, vector_build, build, faiss_index):
         monkeypatch.setattr(module, "EXACT_ROWS", rows)
     monkeypatch.setattr(Reader.vids_matching, "__defaults__", (rows,))
     defaults = (FaissIndex.__init__.__kwdefaults__ or {}) | {"exact_rows": rows}

@@ -9,11 +9,8 @@ from semsearch.collection import maintain
 from semsearch.collection.layout import Layout
 from semsearch.collection.lexical_cache import build_lexical_cache, uncovered_passages
 from semsearch.collection.reader import Reader
-from semsearch.collection.vector_cache import (
-    CoveredIndex,
-    build_vector_cache,
-    choose_kind,
-)
+from semsearch.collection.vector_build import build_vector_cache, choose_kind
+from semsearch.collection.vector_cache import CoveredIndex
 from semsearch.collection.writer import open_for_writing
 from semsearch.errors import Corrupt, InputError, StorageError, UsageError
 from semsearch.index.contract import ArrayRows

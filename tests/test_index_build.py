@@ -9,6 +9,7 @@ import pytest
 
 from semsearch.errors import Corrupt, InputError, MissingExtra, UsageError
 from semsearch.index import build as building
+from semsearch.index import library, tune
 from semsearch.index.build import build, choose_kind
 from semsearch.index.contract import ArrayRows
 from semsearch.index.exact import ExactIndex
@@ -48,14 +49,11 @@ class Half:
 
 
 def test_kind_by_size():
-    assert [choose_kind(n) for n in (0, 50_000, 50_001, 3_000_000)] == [
-        "exact",
-        "exact",
-        "RaBitQfs",
-        "RaBitQfs",
-    ]
-    assert choose_kind(3_000_001) == "IVF4096,RaBitQfs"
-    assert choose_kind(30_000_000) == "IVF8192,RaBitQfs"
+    assert choose_kind(0) == choose_kind(50_000) == "exact"
+    lists = {60_000: 32, 1_000_000: 512, 10_000_000: 4_096, 10**9: 8_192}
+    assert {n: choose_kind(n) for n in lists} == {
+        n: f"RR,IVF{count},RaBitQfs" for n, count in lists.items()
+    }
 
 
 def test_recall_counts_true_neighbours_without_the_query_itself():
@@ -100,19 +98,39 @@ def test_the_sample_is_fixed_ascending_and_spread():
 
 
 @needs_faiss
-def test_settings_are_raised_until_the_recall_is_reached(monkeypatch):
-    monkeypatch.setattr(building, "_CANDIDATES", (50, 150, 450, 1350))
+@pytest.mark.parametrize("kind", ["RaBitQfs", "RR,IVF32,RaBitQfs", "IVF64,Flat"])
+def test_the_cheapest_settings_that_reach_the_recall_are_chosen(kind):
     rows = rows_of(noise(6000, dim=64))
-    built = build(rows, kind="RaBitQfs")
-    assert built.params.candidates > 50
-    assert built.params.recall >= 0.99
-    assert built.params.recall == measure_recall(built.index, rows)
-    assert built.params.built_with.startswith("faiss 1.")
+    low, high = build(rows, kind=kind, target=0.7), build(rows, kind=kind, target=0.99)
+    for built, target in ((low, 0.7), (high, 0.99)):
+        assert built.params.recall >= target
+        assert built.params.recall == measure_recall(built.index, rows)
+        assert built.params.built_with.startswith("faiss 1.")
+    assert cost(low.params, kind) < cost(high.params, kind)
+    assert low.params.recall < high.params.recall
+
+
+def cost(params, kind):
+    lists = int(kind.split("IVF")[1].split(",")[0]) if "IVF" in kind else 1
+    return 6000 * max(params.nprobe, 1) / lists + 100 * params.candidates
+
+
+@needs_faiss
+def test_no_cheaper_settings_reach_the_recall():
+    rows, kind = rows_of(noise(6000, dim=64)), "IVF64,RaBitQfs"
+    sample = Sample.of(rows)
+    built = build(rows, kind=kind, target=0.9, sample=sample)
+    quantised = Quantised.from_bytes(built.to_bytes())
+    for candidates in (100, 200, 400, 800):
+        for nprobe in (8, 12, 16, 24, 32, 40, 48, 64):
+            params = IndexParams(kind, 64, candidates, nprobe, 0.0, 6000, "")
+            if cost(params, kind) < cost(built.params, kind):
+                assert recall(FaissIndex(rows, quantised, params), sample) < 0.9
 
 
 @needs_faiss
 def test_the_best_settings_stay_when_none_reaches_the_target(monkeypatch):
-    monkeypatch.setattr(building, "_CANDIDATES", (50, 100))
+    monkeypatch.setattr(tune, "CANDIDATES", (50, 100))
     monkeypatch.setattr(building, "_DIMS", 16)
     rows = rows_of(noise(6000, dim=64))
     built = build(rows, kind="RaBitQfs")
@@ -124,13 +142,41 @@ def test_the_best_settings_stay_when_none_reaches_the_target(monkeypatch):
 
 
 @needs_faiss
-def test_probed_lists_are_raised_too():
+def test_ties_count_as_found_when_settings_are_chosen():
+    rows = rows_of(np.repeat(noise(300, dim=16), 20, axis=0))
+    built = build(rows, kind="RaBitQfs")
+    assert built.params.recall >= 0.99
+    assert built.params.candidates <= 400
+
+
+@needs_faiss
+def test_a_recall_of_one_compares_every_row():
+    assert build(rows_of(noise(300)), target=1).params.kind == "exact"
+
+
+@needs_faiss
+def test_few_queries_share_the_threads_for_nearly_the_same_answer(monkeypatch):
+    rows = rows_of(noise(6000, dim=64))
+    built = build(rows, kind="RR,IVF32,RaBitQfs", target=0.9)
+    quantised = Quantised.from_bytes(built.to_bytes())
+    quantised.set_probes(20)
+    queries = noise(40, dim=64, seed=3)
+    answers = {}
+    for threads in (1, 2, 3):
+        monkeypatch.setattr(library, "thread_count", lambda threads=threads: threads)
+        answers[threads] = [quantised.propose(queries[i : i + 1], 100)[0] for i in range(40)]
+    for threads in (2, 3):
+        for one, many in zip(answers[1], answers[threads], strict=True):
+            assert len(set(many.tolist())) == 100
+            assert len(set(one.tolist()) & set(many.tolist())) >= 95  # roundings differ by part
+            assert set(one[:5].tolist()) <= set(many[:20].tolist())
+
+
+@needs_faiss
+def test_a_query_that_asks_for_more_than_was_visited_is_scanned():
     rows = rows_of(noise(6000, dim=16))
     built = build(rows, kind="IVF64,Flat")
-    assert 2 < built.params.nprobe <= 16
-    data = built.to_bytes()
-    assert data is not None
-    index = FaissIndex.load(rows, data, built.params)
+    index = FaissIndex.load(rows, built.to_bytes(), built.params)
     assert measure_recall(index, rows) == built.params.recall
     # Fewer lists than could hold so many rows: what FAISS does not find, a scan does.
     assert (index.search(noise(3, dim=16, seed=5), 1400).ids >= 0).all()

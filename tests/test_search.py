@@ -438,7 +438,7 @@ def assert_nearly_exact(index, dims=None, conditions=(), keep=None):
 @pytest.mark.parametrize("dims", [None, 64, 48])
 def test_faiss_finds_what_an_exact_scan_finds(quantised, dims):
     source = quantised.searcher.source
-    assert source.vectors.kind == "RaBitQfs"
+    assert source.vectors.kind == "RR,IVF1,RaBitQfs"
     assert faiss_file(quantised).stat().st_size < 900 * 64 * 2
     assert_nearly_exact(quantised, dims)
 
@@ -501,7 +501,7 @@ def test_compact_builds_the_faiss_file_anew(quantised, caplog):
         compact(writer)
         build_vector_cache(writer, force=True)
     fresh = described(quantised.folder, quantised.encoder, quantised.documents.values())
-    assert fresh.searcher.source.vectors.kind == "RaBitQfs"
+    assert fresh.searcher.source.vectors.kind == "RR,IVF1,RaBitQfs"
     assert_nearly_exact(fresh)
     assert not caplog.records
 

@@ -20,12 +20,12 @@ class Semsearch(Neighbours):
     package = "semsearch"
 
     def load(self) -> None:
-        from semsearch.collection import maintain, reader, vector_cache, writer
+        from semsearch.collection import maintain, reader, vector_build, writer
         from semsearch.index import library
 
         library.load()
         self._maintain, self._reader, self._cache, self._writer = (
-            maintain, reader, vector_cache, writer,
+            maintain, reader, vector_build, writer,
         )  # fmt: skip
         self._seconds: dict[str, float] = {}
 

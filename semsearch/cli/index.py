@@ -30,6 +30,11 @@ _RATED = 100  # fewer documents are encoded faster than a model is opened: no ra
 @click.option("-m", "--model", help="A sentence-transformers folder or name.")
 @click.option("--dims", type=int, help="Store only so many dimensions.  [default: all]")
 @click.option(
+    "--recall",
+    type=float,
+    help="How many of the ten nearest a large index must find, 0.5 to 1.  [default: 0.99]",
+)
+@click.option(
     "--on-duplicate",
     type=click.Choice(["error", "replace", "skip"]),
     default="error",
@@ -54,6 +59,7 @@ def index(corpus: tuple[str, ...], folder: str, as_json: bool, **options: Any) -
     is deleted unless --prune is given. A run that was stopped goes on where it was.
     """
     from semsearch.collection.layout import Layout
+    from semsearch.collection.vector_build import choose_recall
     from semsearch.collection.writer import open_for_writing
     from semsearch.indexing import run_indexing
     from semsearch.search.facade import Index
@@ -70,6 +76,8 @@ def index(corpus: tuple[str, ...], folder: str, as_json: bool, **options: Any) -
         open_for_writing(Layout(Path(folder))) as writer,
         progress_bar(_estimate(corpus), "indexing", "docs") as advance,
     ):
+        if options["recall"] is not None:
+            choose_recall(writer, options["recall"])
         encoder = opened.encoder_for(writer.snapshot)
         summary = run_indexing(
             writer,

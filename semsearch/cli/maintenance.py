@@ -40,13 +40,14 @@ def status(folder: str, as_json: bool) -> None:
 
 
 def _facts(reader: Reader) -> dict[str, Any]:
-    from semsearch.collection import lexical_cache, vector_cache
+    from semsearch.collection import lexical_cache, vector_build, vector_cache
     from semsearch.store import catalog, passages
 
     snapshot = reader.snapshot()
     encoder = snapshot.encoder
     faiss, lexical = snapshot.cache(vector_cache.KIND), snapshot.cache(lexical_cache.KIND)
-    params: dict[str, Any] = {"index": {"kind": "exact"}, "recalls": []}
+    exact = {"kind": "exact", "candidates": None, "nprobe": None}
+    params: dict[str, Any] = {"index": exact, "recalls": []}
     if faiss:
         params = json.loads(faiss.params)
     folder = reader.layout.folder
@@ -66,6 +67,9 @@ def _facts(reader: Reader) -> dict[str, Any]:
         "segments": len(snapshot.segments),
         "recent_vectors": len(snapshot.rows.recent[0]),
         "vector_index": params["index"]["kind"],
+        "candidates": params["index"]["candidates"],
+        "probed_lists": params["index"]["nprobe"],
+        "recall_target": vector_build.wanted_recall(reader.connection),
         "recall@10": {str(dims): round(recall, 4) for dims, recall in params["recalls"]},
         "lexical_index": lexical is not None,
         "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
@@ -119,18 +123,25 @@ def check(folder: str) -> None:
     "kind",
     help="From now on serve `auto` (by size), `exact`, or any FAISS factory string.",
 )
-def compact(folder: str, kind: str | None) -> None:
+@click.option("--recall", type=float, help="From now on find so much of the ten nearest (0.5-1).")
+def compact(folder: str, kind: str | None, recall: float | None) -> None:
     """Rewrite the vectors without what was deleted and build the derived files anew."""
     from semsearch.collection import maintain
     from semsearch.collection.layout import Layout
     from semsearch.collection.lexical_cache import build_lexical_cache
-    from semsearch.collection.vector_cache import build_vector_cache, choose_kind
+    from semsearch.collection.vector_build import (
+        build_vector_cache,
+        choose_kind,
+        choose_recall,
+    )
     from semsearch.collection.writer import open_for_writing
     from semsearch.search.facade import Index
 
     Index(folder, None).require()
     with open_for_writing(Layout(Path(folder))) as writer:
         purged = len(writer.snapshot.dead)
+        if recall is not None:
+            choose_recall(writer, recall)
         if kind is not None:
             choose_kind(writer, kind)
         maintain.compact(writer)

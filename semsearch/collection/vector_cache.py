@@ -1,4 +1,4 @@
-"""The derived FAISS file of an index: built by the writer, verified and opened by readers.
+"""The derived FAISS file of an index, as readers verify and open it (vector_build makes it).
 
 It covers the first rows of the index, up to a vid: vids ascend and are never reused, and a row
 never changes, so the count and the last vid say exactly which rows those are. Rows it does not
@@ -7,7 +7,6 @@ cover are scanned exactly.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import re
@@ -17,28 +16,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from semsearch import fs
-from semsearch.collection.layout import EXACT_ROWS, UNCOVERED_ROWS, UNCOVERED_SHARE
 from semsearch.collection.rows import SlicedRows
 from semsearch.collection.snapshot import Snapshot
-from semsearch.errors import Corrupt, MissingExtra, UsageError
+from semsearch.errors import Corrupt, MissingExtra
 from semsearch.index.contract import Rows, VectorIndex
 from semsearch.index.exact import ExactIndex
 from semsearch.store import catalog
-from semsearch.store.rows import canonical_json
 from semsearch.types import Candidates
 from semsearch.vectors import merge_top_k
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from semsearch.collection.writer import Writer
     from semsearch.types import Bools
 
 KIND = "faiss"
-AUTO, EXACT = "auto", "exact"
-MEASURED_DIMS = (256, 128, 64)
 ENOUGH_RECALL = 0.95
-"""A width at which the cache finds less than this of the ten nearest is scanned exactly."""
+"""A width at which the cache finds less than this of the ten nearest is scanned exactly, unless
+less was asked for."""
 
 log = logging.getLogger("semsearch")
 _FILE_NAME = re.compile(r"a-[0-9a-f]{24}\.faiss")
@@ -47,16 +42,23 @@ _FILE_NAME = re.compile(r"a-[0-9a-f]{24}\.faiss")
 class CoveredIndex:
     """FAISS over the rows it covers, exact over the rest, behind one contract.
 
-    ``recalls`` maps widths to the recall@10 that was measured when the cache was built.
+    ``recalls`` maps widths to the recall@10 that was measured when the cache was built; where it
+    is below ``enough`` every row is compared instead.
     """
 
     def __init__(
-        self, covered: VectorIndex, rest: Rows, whole: ExactIndex, recalls: dict[int, float]
+        self,
+        covered: VectorIndex,
+        rest: Rows,
+        whole: ExactIndex,
+        recalls: dict[int, float],
+        enough: float = ENOUGH_RECALL,
     ) -> None:
         self._covered = covered
         self._rest = ExactIndex(rest)
         self._split = len(whole.rows) - len(rest)
         self._whole = whole
+        self._enough = enough
         self.recalls = recalls
 
     @property
@@ -67,8 +69,10 @@ class CoveredIndex:
     def search(self, queries: ArrayLike, k: int, allowed: Bools | None = None) -> Candidates:
         """The k best rows for each query, float32 (Q, d) in; see VectorIndex."""
         matrix = np.asarray(queries, np.float32)
-        if self.recall_at(matrix.shape[1]) < ENOUGH_RECALL:
+        if self.recall_at(matrix.shape[1]) < self._enough:
             return self._whole.search(matrix, k, allowed)
+        if self._split == len(self._whole.rows):
+            return self._covered.search(matrix, k, allowed)
         first = None if allowed is None else allowed[: self._split]
         last = None if allowed is None else allowed[self._split :]
         found = self._covered.search(matrix, k, first)
@@ -81,87 +85,6 @@ class CoveredIndex:
         return min(below[-1], *above[:1]) if below else 0.0
 
 
-def choose_kind(writer: Writer, kind: str) -> None:
-    """From now on serve ``auto`` (by size), ``exact``, or any ``faiss.index_factory`` string.
-
-    Raises UsageError for a kind that FAISS does not have or cannot build from these vectors, and
-    MissingExtra without FAISS; the index then stays as it was.
-    """
-    if kind not in (AUTO, EXACT):
-        from semsearch.index.library import Quantised
-
-        Quantised.create(kind, writer.width)
-        if len(writer.snapshot.rows):
-            _build(writer, writer.snapshot, kind)
-    with writer.generation():
-        catalog.set_meta(writer.connection, "vector_index", kind)
-    writer.refresh()
-
-
-def build_vector_cache(writer: Writer, *, force: bool = False) -> None:
-    """Build the FAISS file when the index is large and too much is not in it. One commit.
-
-    A kind that was chosen (``choose_kind``) is built whatever the size.
-    """
-    snapshot = writer.snapshot
-    rows = len(snapshot.rows)
-    row = _valid(snapshot)
-    kind = catalog.get_meta(writer.connection, "vector_index") or AUTO
-    if kind == EXACT or not rows or (kind == AUTO and rows <= EXACT_ROWS):
-        if snapshot.cache(KIND) is not None:
-            _forget(writer)
-        return
-    uncovered = rows - (json.loads(row.covers)["n"] if row else 0)
-    if not force and row and uncovered <= max(UNCOVERED_ROWS, UNCOVERED_SHARE * rows):
-        return
-    try:
-        _build(writer, snapshot, kind)
-    except (MissingExtra, UsageError) as exc:
-        log.warning("%s; until then every vector is scanned", exc)
-
-
-def _build(writer: Writer, snapshot: Snapshot, kind: str) -> None:
-    from semsearch.collection.writer import collect_garbage
-    from semsearch.index.build import build
-    from semsearch.index.faiss_index import FaissIndex
-    from semsearch.index.recall import measure_recall
-
-    built = build(snapshot.rows, kind=kind)
-    if not isinstance(built.index, FaissIndex):
-        return
-    recalls = {snapshot.rows.dim: built.params.recall}
-    for dims in MEASURED_DIMS:
-        if dims < snapshot.rows.dim:
-            recalls[dims] = measure_recall(built.index, snapshot.rows, dims=dims)
-    raw = memoryview(built.index.to_bytes().data)
-    digest = hashlib.sha256(raw).hexdigest()
-    name = f"a-{digest[:24]}.faiss"
-    with fs.NewFile(writer.layout.ann) as new:
-        new.write(raw)
-        new.publish(name)
-    row = catalog.CacheRow(
-        name,
-        KIND,
-        canonical_json({name: digest}),
-        canonical_json(_covers(snapshot)),
-        canonical_json({"index": built.params.to_json(), "recalls": sorted(recalls.items())}),
-        snapshot.generation.gen,
-    )
-    with writer.generation():
-        catalog.put_cache(writer.connection, row)
-    writer.refresh()
-    collect_garbage(writer)
-
-
-def _forget(writer: Writer) -> None:
-    from semsearch.collection.writer import collect_garbage
-
-    with writer.generation():
-        catalog.drop_cache(writer.connection, KIND)
-    writer.refresh()
-    collect_garbage(writer)
-
-
 def open_vectors(
     snapshot: Snapshot, require_current: Callable[[Snapshot, str], None] | None = None
 ) -> VectorIndex:
@@ -171,7 +94,7 @@ def open_vectors(
     replaced it.
     """
     exact = ExactIndex(snapshot.rows)
-    row = _valid(snapshot)
+    row = valid_cache(snapshot)
     if row is None:
         return exact
     try:
@@ -197,10 +120,13 @@ def _open(snapshot: Snapshot, row: catalog.CacheRow, exact: ExactIndex) -> Cover
         SlicedRows(snapshot.rows, 0, n), path, IndexParams.from_json(params["index"])
     )
     rest = SlicedRows(snapshot.rows, n, len(snapshot.rows))
-    return CoveredIndex(covered, rest, exact, {int(d): r for d, r in sorted(params["recalls"])})
+    recalls = {int(dims): recall for dims, recall in sorted(params["recalls"])}
+    enough = min(ENOUGH_RECALL, params.get("target", ENOUGH_RECALL))
+    return CoveredIndex(covered, rest, exact, recalls, enough)
 
 
-def _covers(snapshot: Snapshot) -> dict[str, Any]:
+def covers(snapshot: Snapshot) -> dict[str, Any]:
+    """What a cache built from a snapshot holds, for the record."""
     return {
         "n": len(snapshot.rows),
         "last_vid": snapshot.last_vid,
@@ -210,14 +136,14 @@ def _covers(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def _valid(snapshot: Snapshot) -> catalog.CacheRow | None:
+def valid_cache(snapshot: Snapshot) -> catalog.CacheRow | None:
     """The cache on record, if it covers exactly the first rows of this snapshot."""
     row = snapshot.cache(KIND)
     if row is None:
         return None
-    covers = json.loads(row.covers)
-    n = covers["n"]
-    now = _covers(snapshot) | {"n": n, "last_vid": covers["last_vid"]}
-    if covers != now or n > len(snapshot.rows):
+    recorded = json.loads(row.covers)
+    n = recorded["n"]
+    now = covers(snapshot) | {"n": n, "last_vid": recorded["last_vid"]}
+    if recorded != now or n > len(snapshot.rows):
         return None
-    return row if int(snapshot.rows.ids[n - 1]) == covers["last_vid"] else None
+    return row if int(snapshot.rows.ids[n - 1]) == recorded["last_vid"] else None

@@ -150,7 +150,7 @@ class FaissIndex:
         batch = max(1, _BATCH_CELLS // fetch)
         for start in range(0, len(pending), batch):
             some = pending[start : start + batch]
-            proposals = self._quantised.propose(self._project(queries[some]), fetch)
+            proposals = self._quantised.propose(project(queries[some], self.params.dims), fetch)
             for query, proposed in zip(some.tolist(), proposals, strict=True):
                 ordinals = np.sort(proposed[proposed >= 0])  # in file order
                 if mask is not None:
@@ -163,14 +163,14 @@ class FaissIndex:
                 result.ids[query], result.scores[query] = best.found.ids[0], best.found.scores[0]
         return np.array(left, dtype=np.int64)
 
-    def _project(self, queries: Floats) -> Floats:
-        """Queries ``(Q, d)`` at the width of FAISS: cut, or filled with zeros (a prefix cosine)."""
-        dims = self.params.dims
-        if queries.shape[1] >= dims:
-            return cut(queries, dims)
-        wide = np.zeros((len(queries), dims), dtype=np.float32)
-        wide[:, : queries.shape[1]] = queries
-        return wide
+
+def project(queries: Floats, dims: int) -> Floats:
+    """Queries ``(Q, d)`` at the width of FAISS: cut, or filled with zeros (a prefix cosine)."""
+    if queries.shape[1] >= dims:
+        return cut(queries, dims)
+    wide = np.zeros((len(queries), dims), dtype=np.float32)
+    wide[:, : queries.shape[1]] = queries
+    return wide
 
 
 def candidates_for(k: int, candidates: int) -> int:

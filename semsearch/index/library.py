@@ -1,12 +1,15 @@
 """The door to FAISS: everything that touches its untyped objects is in this file.
 
-Vectors go in as unit rows under the inner product metric, so that FAISS's values are (estimates of)
-cosines, higher is better. Only the order of what it proposes is ever used.
+Vectors go in as unit rows under squared L2, whose order is that of the cosines, and only the order
+of what FAISS proposes is ever used. (Inverted lists of RaBitQ codes lose much under the inner
+product: of a million rows they found 0.954 of the ten nearest, under L2 0.966 of them.)
 """
 
 from __future__ import annotations
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +21,10 @@ from semsearch.threads import thread_count
 
 if TYPE_CHECKING:
     from semsearch.types import Floats, Ints
+
+
+_ITERATIONS = 8
+"""Of k-means: a million rows gave the same recall as with 25, in a third of the time."""
 
 
 def load() -> Any:
@@ -43,20 +50,22 @@ class Quantised:
 
     def __init__(self, index: Any) -> None:
         self._index = index
+        self._inverted = _inverted(load(), index)
 
     @classmethod
     def create(cls, factory: str, dims: int) -> Quantised:
         """An empty index of any ``faiss.index_factory`` string. Raises UsageError for a bad one."""
         faiss = load()
         try:
-            index = faiss.index_factory(dims, factory, faiss.METRIC_INNER_PRODUCT)
+            index = faiss.index_factory(dims, factory, faiss.METRIC_L2)
         except RuntimeError as exc:
             raise UsageError(f"FAISS has no index kind {factory!r} for {dims} dimensions") from exc
-        if index.metric_type != faiss.METRIC_INNER_PRODUCT:
-            raise UsageError(f"the index kind {factory!r} cannot search by inner product")
+        if index.metric_type != faiss.METRIC_L2:
+            raise UsageError(f"the index kind {factory!r} cannot search by distance")
         inverted = _inverted(faiss, index)
         if inverted is not None:
             inverted.cp.min_points_per_centroid = 1  # or it writes warnings to stderr
+            inverted.cp.niter = _ITERATIONS
         return cls(index)
 
     @classmethod
@@ -93,14 +102,12 @@ class Quantised:
     @property
     def lists(self) -> int:
         """The number of inverted lists; 0 where the kind has none."""
-        inverted = _inverted(load(), self._index)
-        return 0 if inverted is None else int(inverted.nlist)
+        return 0 if self._inverted is None else int(self._inverted.nlist)
 
     def set_probes(self, nprobe: int) -> None:
         """Visit ``nprobe`` inverted lists a query; no effect where the kind has none."""
-        inverted = _inverted(load(), self._index)
-        if inverted is not None and nprobe > 0:
-            inverted.nprobe = nprobe
+        if self._inverted is not None and nprobe > 0:
+            self._inverted.nprobe = nprobe
 
     def train(self, vectors: Floats) -> None:
         """Learn centroids and ranges from a sample; does nothing where the kind needs none."""
@@ -117,10 +124,58 @@ class Quantised:
         self._index.add(vectors)
 
     def propose(self, queries: Floats, count: int) -> Ints:
-        """int64 ``(Q, count)``: positions by estimated cosine, best first; -1 where it ran out."""
-        load()
-        ordinals: Ints = self._index.search(queries, count)[1]
-        return ordinals
+        """int64 ``(Q, count)``: positions by estimated cosine, best first; -1 where it ran out.
+
+        FAISS gives each query one thread. Fewer queries than threads share them out: each thread
+        visits a part of the inverted lists, for the same answer.
+        """
+        faiss, threads = load(), thread_count()
+        if self._inverted is None or len(queries) >= threads or self._inverted.nprobe < threads:
+            ordinals: Ints = self._index.search(queries, count)[1]
+            return ordinals
+        vectors = _transformed(faiss, self._index, queries)
+        near, lists = self._inverted.quantizer.search(vectors, self._inverted.nprobe)
+
+        def visit(part: int) -> tuple[Floats, Ints]:
+            mine = np.ascontiguousarray(lists[:, part::threads])
+            theirs = np.ascontiguousarray(near[:, part::threads])
+            distances = np.empty((len(vectors), count), np.float32)
+            positions = np.empty((len(vectors), count), np.int64)
+            probes = faiss.SearchParametersIVF(nprobe=mine.shape[1])
+            # The binding's friendlier method takes no parameters.
+            self._inverted.search_preassigned_c(
+                len(vectors),
+                faiss.swig_ptr(vectors),
+                count,
+                faiss.swig_ptr(mine),
+                faiss.swig_ptr(theirs),
+                faiss.swig_ptr(distances),
+                faiss.swig_ptr(positions),
+                False,
+                probes,
+            )
+            return distances, positions
+
+        found = list(_visitors().map(visit, range(threads)))
+        distances = np.concatenate([part[0] for part in found], axis=1)
+        positions = np.concatenate([part[1] for part in found], axis=1)
+        best = np.argsort(distances, axis=1, kind="stable")[:, :count]
+        return np.take_along_axis(positions, best, axis=1)
+
+
+@cache
+def _visitors() -> ThreadPoolExecutor:
+    """Threads that each run FAISS on one core."""
+    faiss = load()
+    return ThreadPoolExecutor(thread_count(), "faiss", lambda: faiss.omp_set_num_threads(1))
+
+
+def _transformed(faiss: Any, index: Any, vectors: Floats) -> Floats:
+    """What the transforms in front of an index make of ``vectors``."""
+    if isinstance(index, faiss.IndexPreTransform):
+        for number in range(index.chain.size()):
+            vectors = faiss.downcast_VectorTransform(index.chain.at(number)).apply(vectors)
+    return vectors
 
 
 def _inverted(faiss: Any, index: Any) -> Any:

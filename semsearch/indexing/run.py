@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from semsearch.collection.layout import FLUSH_ROWS
 from semsearch.collection.lexical_cache import build_lexical_cache
 from semsearch.collection.maintain import compact, fit_rotation_if_due
-from semsearch.collection.vector_cache import build_vector_cache
+from semsearch.collection.vector_build import build_vector_cache
 from semsearch.collection.writer import Writer
 from semsearch.errors import InputError, Mismatch, UsageError
 from semsearch.indexing.indexer import Indexer, reorganise
