@@ -20,12 +20,12 @@ class Semsearch(Neighbours):
     package = "semsearch"
 
     def load(self) -> None:
-        from semsearch.collection import maintain, reader, vector_build, writer
+        from semsearch.collection import maintain, reader, vector_build, vector_cache, writer
         from semsearch.index import library
 
         library.load()
-        self._maintain, self._reader, self._cache, self._writer = (
-            maintain, reader, vector_build, writer,
+        self._maintain, self._reader, self._cache, self._build, self._writer = (
+            maintain, reader, vector_cache, vector_build, writer,
         )  # fmt: skip
         self._seconds: dict[str, float] = {}
 
@@ -50,7 +50,7 @@ class Semsearch(Neighbours):
             stored = time.perf_counter()
             self._maintain.fit_rotation_if_due(writer)
             rotated = time.perf_counter()
-            self._cache.build_vector_cache(writer)
+            self._build.build_vector_cache(writer)
             built = time.perf_counter()
         self._seconds = {
             "store_s": stored - began, "rotate_s": rotated - stored, "index_s": built - rotated,
