@@ -95,7 +95,9 @@ def _documents(words: Sequence[str], size: int) -> Iterator[Document]:
 def _cost(
     done: Finished, size: int, length: int, disk: dict[str, int], query_ms: list[float]
 ) -> Cost:
-    storing = max(sample.anonymous for sample in done.samples if sample.read < length)
+    storing = done.peak_anonymous
+    if disk["vector index"]:  # the last windows are stored after they were read: a few of many
+        storing = max(sample.anonymous for sample in done.samples if sample.read < length)
     parts = progress(done.samples, size, length)
     return Cost(
         size, done.seconds, done.cpu_seconds, parts, storing, done.peak_anonymous, disk, query_ms

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import growth, plot
 from benchmarks.growth import Cost, exponent, progress, result, steepness
-from benchmarks.processes import Sample, run
+from benchmarks.processes import Finished, Sample, run
 from benchmarks.results import newest, parts
 
 DISK = {"catalog": 300, "vectors": 770, "words": 20, "vector index": 0}
@@ -63,6 +63,14 @@ def test_result_judges_the_larger_sizes():
     worse = result([cost(10_000, 10), cost(100_000, 150, 121)], {"name": "words"})
     assert [goal.met for goal in worse.goals] == [False, False, False]
     assert worse.goals[0].measured == pytest.approx(np.log10(15))
+
+
+def test_memory_of_storing_is_what_was_seen_before_the_vector_index():
+    samples = [Sample(1.0, 1.0, 50, 10), Sample(2.0, 2.0, 70, 99), Sample(3.0, 3.0, 90, 100)]
+    done = Finished(3.0, 3.0, "", "", samples)
+    with_index = growth._cost(done, 10, 100, {**DISK, "vector index": 1}, [1.0])
+    assert (with_index.storing, with_index.peak) == (70, 90)
+    assert growth._cost(done, 10, 100, DISK, [1.0]).storing == 90
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
