@@ -86,6 +86,11 @@ class Tokens:
             results.append(self._cut(ids, partial=used < len(text)))
         return results
 
+    def framed(self, body: Ints) -> Ints:
+        """Ids int64 (m,) of a text with the special tokens that every text gets around them."""
+        whole = self._encode([""])[0]
+        return np.concatenate((whole[: self._prefix], body, whole[len(whole) - self._suffix :]))
+
     def prompt_length(self, prompt: str) -> int:
         """Tokens of a prompt by itself, special ones before it included."""
         return len(self._encode([prompt])[0]) - self._suffix

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("semsearch")
 
 RuntimeName: TypeAlias = Literal["auto", "torch", "openvino"]
-Precision: TypeAlias = Literal["auto", "float32", "bf16", "fp16"]
+Precision: TypeAlias = Literal["auto", "float32", "bf16", "fp16", "int8"]
 
 
 def open_runtime(
@@ -29,7 +29,14 @@ def open_runtime(
     if runtime == "openvino" and device not in (None, "cpu"):
         raise UsageError(f"the openvino runtime computes on the CPU, not on {device!r}: use torch")
 
+    if precision == "int8" and (runtime == "torch" or device not in (None, "cpu")):
+        raise UsageError(
+            "precision int8 needs the openvino runtime on a CPU: leave one of them out"
+        )
+
     def start(fingerprint: str) -> Runtime:
+        if precision == "int8":  # nothing else can compute it
+            return _openvino(config, fingerprint, precision)
         if runtime == "openvino" or (runtime == "auto" and _prefers_openvino(config, device)):
             try:
                 return _openvino(config, fingerprint, precision)

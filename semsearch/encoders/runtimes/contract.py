@@ -16,9 +16,9 @@ class OutOfMemory(Exception):
 class Runtime(Protocol):
     """Runs a model's whole module chain on one padded batch.
 
-    ``name`` is ``torch`` or ``openvino``; ``precision`` is ``float32``, ``bf16`` or ``fp16``;
-    ``workers`` says how many threads may call ``run`` at once to good effect; ``budget`` is the
-    number of tokens, padding included, that a batch should hold; ``multiple`` is what padded
+    ``name`` is ``torch`` or ``openvino``; ``precision`` is ``float32``, ``bf16``, ``fp16`` or
+    ``int8``; ``workers`` says how many threads may call ``run`` at once to good effect; ``budget``
+    is the number of tokens, padding included, that a batch should hold; ``multiple`` is what padded
     lengths are rounded up to.
     """
 

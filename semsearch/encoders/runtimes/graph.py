@@ -18,6 +18,9 @@ GRAPH = "graph.xml"
 _LAYOUT = 1
 """Changes when the conversion changes: graphs of another layout are not used."""
 
+_INT8_LAYOUT = 1
+"""The same for the int8 form."""
+
 
 def import_openvino() -> Any:
     """The ``openvino`` package with its telemetry left out. Raises ImportError if it is missing.
@@ -58,10 +61,11 @@ def _late(name: str) -> Any:
     return importlib.import_module("openvino.tools.ovc").convert_model
 
 
-def graph_folder(fingerprint: str, version: str) -> Path:
-    """Where the graph of a model is kept; ``version`` is OpenVINO's."""
+def graph_folder(fingerprint: str, version: str, *, int8: bool = False) -> Path:
+    """Where the graph of a model, or its int8 form, is kept; ``version`` is OpenVINO's."""
     release = version.split("-")[0]
-    return cache_folder() / "openvino" / fingerprint / f"graph{_LAYOUT}-{release}"
+    kind = f"int8-{_INT8_LAYOUT}" if int8 else f"graph{_LAYOUT}"
+    return cache_folder() / "openvino" / fingerprint / f"{kind}-{release}"
 
 
 def convert(config: ModelConfig) -> Any:

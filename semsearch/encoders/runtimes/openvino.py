@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from semsearch.encoders.runtimes import graph
 from semsearch.encoders.runtimes.contract import OutOfMemory
 from semsearch.encoders.sealed import is_whole, publish
-from semsearch.errors import ModelError, StorageError
+from semsearch.errors import ModelError, StorageError, UsageError
 from semsearch.threads import thread_count
 
 if TYPE_CHECKING:
@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("semsearch")
 
 _HINTS = {"float32": "f32", "bf16": "bf16", "fp16": "f16"}
+_INT8_FLAGS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 
 
 class OpenVinoRuntime:
     """Runs the converted graph on the CPU.
 
-    ``auto`` means bf16 where the processor multiplies it natively, else float32. One batch gets all
+    ``auto`` means bf16 where the processor multiplies it natively, else float32; in ``int8`` the
+    large matrix products are int8 and the rest is what ``auto`` means. One batch gets all
     cores; of many batches every core gets its own, which spares the cores waiting for each other.
     """
 
@@ -36,30 +38,50 @@ class OpenVinoRuntime:
     multiple = 8
 
     def __init__(self, config: ModelConfig, fingerprint: str, precision: str = "auto") -> None:
-        """Load the graph, or convert it first. Raises ImportError and ModelError."""
+        """Load the graph, or make it first. Raises ImportError, ModelError and UsageError."""
         openvino = graph.import_openvino()
-        self.precision = ("bf16" if has_bf16() else "float32") if precision == "auto" else precision
+        if precision == "int8" and not has_int8():
+            raise UsageError("this processor has no int8 products (VNNI or AMX): leave out int8")
+        native = "bf16" if has_bf16() else "float32"
+        self.precision = native if precision == "auto" else precision
+        self._hint = _HINTS[native if precision == "int8" else self.precision]
         self.workers = thread_count()
-        self._folder = graph.graph_folder(fingerprint, openvino.__version__)
         self._core = openvino.Core()
+        folder = graph.graph_folder(fingerprint, openvino.__version__)
+        int8_folder = graph.graph_folder(fingerprint, openvino.__version__, int8=True)
+        self._folder = int8_folder if precision == "int8" else folder
         self._model: Any = self._folder / graph.GRAPH
         if not is_whole(self._folder):
-            self._convert(config)
+            self._model = self._kept(self._made(config, folder, precision))
         self._lock = threading.Lock()
         self._compiled: dict[bool, Any] = {}
         self._requests = threading.local()
 
-    def _convert(self, config: ModelConfig) -> None:
-        log.info("converting %s for OpenVINO (once)", config.folder)
-        model = graph.convert(config)
+    def _made(self, config: ModelConfig, folder: Path, precision: str) -> Any:
+        """The graph; ``folder`` is where its float form is, or would be."""
+        if precision == "int8" and is_whole(folder):
+            model = self._core.read_model(folder / graph.GRAPH)
+        else:
+            log.info("converting %s for OpenVINO (once)", config.folder)
+            model = graph.convert(config)
+        if precision != "int8":
+            return model
+        from semsearch.encoders.runtimes.int8 import quantised
+
+        log.info("making the int8 form of %s (once)", config.folder)
+        return quantised(model, config)
+
+    def _kept(self, model: Any) -> Any:
+        """Where a new graph was written, or itself where it could not be."""
         try:
             graph.save(model, self._folder)
         except StorageError as exc:
             log.warning("the converted model is not kept: %s", exc)
-            self._model = model
+            return model
+        return self._folder / graph.GRAPH
 
     def _compile(self, *, many: bool) -> Any:
-        settings = {"INFERENCE_PRECISION_HINT": _HINTS[self.precision]}
+        settings = {"INFERENCE_PRECISION_HINT": self._hint}
         if many:
             settings |= {"NUM_STREAMS": str(self.workers)}
             settings |= {"INFERENCE_NUM_THREADS": str(self.workers)}
@@ -135,6 +157,11 @@ def processor() -> str:
 def has_bf16() -> bool:
     """Whether this processor multiplies bf16 matrices natively (AVX512-BF16 or AMX)."""
     return not {"avx512_bf16", "amx_bf16"}.isdisjoint(processor().split())
+
+
+def has_int8() -> bool:
+    """Whether this processor multiplies int8 matrices natively (VNNI or AMX)."""
+    return not _INT8_FLAGS.isdisjoint(processor().split())
 
 
 def _first(exc: Exception) -> str:
