@@ -25,6 +25,7 @@ NAMES = (
     "growth",
     "filtered_search",
     "vector_search",
+    "large_search",
     "gpu",
 )
 """The benchmarks in their order, each a module with ``run(setting) -> Result``."""

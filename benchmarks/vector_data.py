@@ -31,7 +31,7 @@ def make_vectors(setting: Setting, rows: int) -> tuple[Path, Path, dict[str, Any
     texts = [document.content for document in read_corpus(dataset / "corpus.jsonl")]
     stream = static_vectors.token_stream(encoder, texts)
     model = static_vectors.distil(MODEL, stream, setting.work / "static")
-    asked = _questions(dataset)
+    asked = questions(dataset)
     queries, vectors = setting.work / "queries.npy", setting.work / f"vectors-{rows}.npy"
     np.save(queries, model.encode(asked))
     shape = (rows, model.table.shape[1])
@@ -50,7 +50,7 @@ def make_vectors(setting: Setting, rows: int) -> tuple[Path, Path, dict[str, Any
     return vectors, queries, facts
 
 
-def _questions(dataset: Path) -> list[str]:
+def questions(dataset: Path) -> list[str]:
     """Every query of a labelled set, judged in this split or not; its titles where it has few."""
     path = dataset / "queries.jsonl"
     texts = [str(json.loads(line)["text"]) for line in path.read_text("utf-8").splitlines() if line]

@@ -19,6 +19,11 @@ class Semsearch(Neighbours):
 
     package = "semsearch"
 
+    recall = 0.99
+
+    trained_dims: tuple[int, ...] = ()
+    """Widths that the vectors serve at as they are: with some, they are not rotated."""
+
     def load(self) -> None:
         from semsearch.collection import maintain, reader, vector_build, vector_cache, writer
         from semsearch.index import library
@@ -35,12 +40,14 @@ class Semsearch(Neighbours):
         from semsearch.collection.layout import Layout
         from semsearch.store import catalog
 
-        n, dim = self.vectors.shape
+        n, dim = self.shape
         with self._writer.open_for_writing(Layout(self.folder)) as writer:
+            widths = catalog.pack_dims(self.trained_dims)
             encoder = catalog.EncoderRow(
-                1, "benchmark", "given", None, dim, catalog.pack_dims(()), "{}", 0, "none", "given"
+                1, "benchmark", "given", None, dim, widths, "{}", 0, "none", "given"
             )
             writer.adopt_encoder(encoder, dim)
+            self._build.choose_recall(writer, self.recall)
             began = time.perf_counter()
             file = writer.write_file(np.arange(1, n + 1), self._blocks(), dim)
             with writer.generation() as tally:
@@ -59,6 +66,11 @@ class Semsearch(Neighbours):
     def timed_build(self) -> dict[str, Any]:
         """With its parts: writing the vectors, rotating them, and the index itself."""
         return {**super().timed_build(), **self._seconds}
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns to be stored."""
+        return self.vectors.shape[0], self.vectors.shape[1]
 
     def _blocks(self) -> Iterator[Any]:
         for start in range(0, len(self.vectors), _BLOCK):
