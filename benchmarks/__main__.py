@@ -73,13 +73,14 @@ def _measure(name: str, setting: Setting) -> None:
     size = "full" if setting.full else "small"
     print(f"{name} ({size})", file=sys.stderr, flush=True)
     facts = machine.facts()
-    began = time.perf_counter()
+    began, used = time.perf_counter(), machine.processor_seconds()
     result = import_module(f"benchmarks.{name}").run(setting)
     if not result.rows:  # what cannot be measured here takes no measured figure's place
         print("\n".join(["", f"## {result.title}", "", *result.notes]))
         return
     facts["machine"]["load_average_after"] = [round(load, 2) for load in os.getloadavg()]
     facts["seconds"] = round(time.perf_counter() - began, 1)
+    facts["processor_seconds"] = round(machine.processor_seconds() - used, 1)
     path = results.write(name, result, facts, size)
     print(f"\n## {result.title}\n")
     for part in results.parts(result):
