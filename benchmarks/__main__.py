@@ -30,6 +30,10 @@ NAMES = (
 )
 """The benchmarks in their order, each a module with ``run(setting) -> Result``."""
 
+LONG = {"memory", "large_search"}
+"""Left out of the small run unless they are named: their small sizes take minutes too, and growth
+and vector_search show the same on less."""
+
 
 def main() -> int:
     """Run what was asked for; 1 if a benchmark failed, whatever the goals."""
@@ -40,18 +44,22 @@ def main() -> int:
         work.mkdir(parents=True, exist_ok=True)
         setting = Setting(arguments.full, work)
         only_readme = arguments.write_readme and not arguments.names
-        for name in () if only_readme else arguments.names or NAMES:
+        for name in () if only_readme else arguments.names or _default(arguments.full):
             try:
                 _measure(name, setting)
             except Exception as exc:  # the others still count
                 print(f"{name} failed: {type(exc).__name__}: {exc}", file=sys.stderr)
                 failed.append(name)
     if arguments.write_readme:
-        for name in readme.write():
-            print(f"no result of {name} yet", file=sys.stderr)
         if problem := readme.draw():
             print(f"no picture of growth: {problem}", file=sys.stderr)
+        for name in readme.write():
+            print(f"no result of {name} yet", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _default(full: bool) -> list[str]:
+    return [name for name in NAMES if full or name not in LONG]
 
 
 def _parse() -> argparse.Namespace:

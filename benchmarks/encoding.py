@@ -24,7 +24,7 @@ from benchmarks.texts import checksum
 from semsearch.corpus import read_corpus
 from semsearch.encoders.resolve import resolve_model
 
-_SMALL, _FULL = 128, 2_000
+_SMALL, _FULL = 96, 2_000
 _TOKENS = 4_096
 _ROUNDS = 3
 _PEER = "SentenceTransformer.encode"

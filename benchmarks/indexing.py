@@ -24,7 +24,7 @@ from semsearch.corpus import read_corpus
 from semsearch.encoders.resolve import resolve_model
 
 RATIO_BF16, RATIO_ELSEWHERE, SHARE = 3.0, 1.5, 0.95
-_SMALL = 200
+_SMALL = 128
 _ROUNDS = 3
 _WHOLE = "semsearch index, whole process"
 _WARM = "semsearch index, start-up not counted"

@@ -25,7 +25,7 @@ from semsearch.metrics import evaluate_run
 from semsearch.types import Qrels
 
 K = 10
-_SMALL_DOCUMENTS, _SMALL_QUERIES = 96, 40
+_SMALL_DOCUMENTS, _SMALL_QUERIES = 64, 30
 _ROUNDS, _TURNS = 2, 5
 _WARM = 5
 _YARDSTICK = "sentence-transformers, semantic_search"
