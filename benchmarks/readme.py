@@ -7,10 +7,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from benchmarks import plot
 from benchmarks.environments import NotInstalled, python_of
 from benchmarks.results import Goal, Result, newest, parts
 
 README = Path(__file__).with_name("README.md")
+_PICTURE = "Time, memory, disk and a query's time over the number of documents"
 _PART = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end -->)", re.S)
 
 
@@ -23,7 +25,10 @@ def write() -> list[str]:
         if record is None:
             missing.append(match[2])
             return f"{match[1]}\nNot measured yet.\n\n{match[3]}"
-        return match[1] + "\n" + "\n".join(_lines(record)) + "\n\n" + match[3]
+        lines = _lines(record)
+        if match[2] == "growth" and plot.PATH.is_file():
+            lines += ["", f"![{_PICTURE}](results/{plot.PATH.name})"]
+        return match[1] + "\n" + "\n".join(lines) + "\n\n" + match[3]
 
     text = README.read_text(encoding="utf-8")
     README.write_text(_PART.sub(part, text), encoding="utf-8")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import struct
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import growth, plot
+from benchmarks import growth, plot, readme
 from benchmarks.growth import Cost, exponent, progress, result, steepness
 from benchmarks.processes import Finished, Sample, run
 from benchmarks.results import newest, parts
@@ -121,3 +122,24 @@ def test_the_published_plot_has_a_result_behind_it():
     assert result(costs, record["dataset"]).rows == record["rows"]
     assert len(parts(result(costs, record["dataset"]))) == 3
     assert [cost.documents for cost in costs] in (list(growth.SMALL), list(growth.FULL))
+
+
+def test_the_picture_is_shown_below_its_table(tmp_path: Path, monkeypatch):
+    page = tmp_path / "README.md"
+    page.write_text("# x\n<!-- results: growth -->\nold\n<!-- end -->\n", encoding="utf-8")
+    found = result([cost(1_000, 5), cost(10_000, 10), cost(100_000, 100)], {"name": "words"})
+    machine = {"load_average_before": [0], "load_average_after": [0], "memory_gib": 1, "flags": []}
+    record = {
+        "date": "2026-01-01", "commit": "c" * 40, "size": "full", "versions": {"python": "3"},
+        "machine": {"cpu": "a cpu", "cores": 2, **machine}, **asdict(found),
+    }  # fmt: skip
+    picture = tmp_path / "growth.png"
+    monkeypatch.setattr(readme, "README", page)
+    monkeypatch.setattr(readme, "newest", lambda _: record)
+    monkeypatch.setattr(plot, "PATH", picture)
+    assert readme.write() == []
+    assert "![" not in page.read_text("utf-8")
+    picture.write_bytes(b"a picture")
+    readme.write()
+    text = page.read_text("utf-8")
+    assert text.index("| 100,000") < text.index("(results/growth.png)") < text.index("<!-- end")
