@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 AUTO, EXACT = "auto", "exact"
 TARGET_RECALL = 0.99
 LOWEST_TARGET = 0.5
-MEASURED_DIMS = (256, 128, 64)
+MEASURED_DIMS = (128, 64)
 
 log = logging.getLogger("semsearch")
 

@@ -29,7 +29,7 @@ _ROWS_PER_LIST = 2_000
 """Fewer lists are built sooner, more are searched sooner: a million rows take 4 to 5 s to build."""
 
 _MOST_LISTS = 8_192
-_DIMS = 256
+_DIMS = 224
 _BLOCK = 4_096
 _TRAIN_ROWS = 16_384
 _TRAIN_PER_LIST = 64
@@ -58,7 +58,7 @@ def build(
     """An index over ``rows``: exact up to 50k rows, inverted lists of RaBitQ codes above.
 
     ``kind`` forces ``exact`` or any ``faiss.index_factory`` string; ``dims`` the width that FAISS
-    holds (by default 256, or all where 256 do not reach the target). Recall@10 is measured on a
+    holds (by default 224, or all where 224 do not reach the target). Recall@10 is measured on a
     sample of the rows (``sample``, where it was taken already): the cheapest candidates and probed
     lists that reach ``target`` are chosen, or those of most recall.
     Memory stays bounded: FAISS's own, one block, and a training sample.

@@ -133,6 +133,7 @@ class Quantised:
         if self._inverted is None or len(queries) >= threads or self._inverted.nprobe < threads:
             ordinals: Ints = self._index.search(queries, count)[1]
             return ordinals
+        faiss.omp_set_num_threads(1)  # or idle threads of its own spin in the way of ours
         vectors = _transformed(faiss, self._index, queries)
         near, lists = self._inverted.quantizer.search(vectors, self._inverted.nprobe)
 

@@ -1,8 +1,8 @@
 """Measured recall: what an approximate index finds of what exact search finds.
 
-The queries are a sample of the rows themselves, disturbed, each without its own row among the
-answers. Undisturbed rows flatter an index: real queries lie farther from the rows than those lie
-from each other, above all where a corpus repeats itself.
+The queries are a sample of the rows themselves, each mixed with another and without its own row
+among the answers. Rows as they are flatter an index: real queries lie farther from the rows than
+those lie from each other, above all where a corpus repeats itself.
 """
 
 from __future__ import annotations
@@ -25,12 +25,10 @@ if TYPE_CHECKING:
 _SEED = 20
 _TIES = 32
 _BLOCK = 4_096
-_NOISE = 0.6
-"""The noise's share: its length, the row's being 1. It leaves a mean cosine of 0.82 to the row.
-
-Measured with all-MiniLM-L6-v2: recall is then at most 0.002 above that of real queries over a
-million synthetic neighbours, and below it over real sentences.
-"""
+_OTHER = 0.7
+"""How much of another row is added to a row. With it, over a million static vectors, every setting
+measured within 0.004 of what it found for real queries; rows with noise were off by 0.01, too high
+where candidates were few and too low where lists were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,7 @@ class Sample:
 
     @classmethod
     def of(cls, rows: Rows, k: int = 10, size: int = 200, dims: int | None = None) -> Sample:
-        """``size`` rows at random (all, if fewer), disturbed, cut to ``dims``, searched exactly.
+        """``size`` rows at random (all, if fewer), mixed, cut to ``dims``, searched exactly.
 
         The same rows give the same sample. Raises UsageError for ``dims`` beyond the rows'.
         """
@@ -63,10 +61,8 @@ class Sample:
         if k < 1 or size < 1:
             raise UsageError("a recall sample needs at least one query and one neighbour")
         ordinals = sample_ordinals(len(rows), size)
-        disturbed, own = _disturbed(rows.take(ordinals)), rows.ids[ordinals]
-        best = {
-            width: Best(cut(disturbed, width), min(k + 1 + _TIES, len(rows))) for width in widths
-        }
+        mixed, own = _mixed(rows.take(ordinals)), rows.ids[ordinals]
+        best = {width: Best(cut(mixed, width), min(k + 1 + _TIES, len(rows))) for width in widths}
         for start in range(0, len(rows), _BLOCK):
             stop = min(start + _BLOCK, len(rows))
             block = widen(rows.block(start, stop))
@@ -112,12 +108,10 @@ def measure_recall(
     return recall(index, Sample.of(rows, k=k, size=size, dims=dims))
 
 
-def _disturbed(vectors: Floats) -> Floats:
-    """Unit rows plus noise that is spread over the columns as the rows themselves are."""
+def _mixed(vectors: Floats) -> Floats:
+    """Unit rows, each with a part of another one: a text about two things."""
     units = cut(vectors, vectors.shape[1])
-    spread = np.sqrt((units * units).mean(axis=0)) if len(units) else np.zeros(units.shape[1])
-    noise = np.random.default_rng(_SEED).standard_normal(units.shape) * spread
-    return (units + _NOISE * noise).astype(np.float32)
+    return units + np.float32(_OTHER) * np.roll(units, len(units) // 2, axis=0)
 
 
 def _without(candidates: Candidates, own: Ints, k: int) -> Candidates:
