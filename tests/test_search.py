@@ -23,6 +23,8 @@ from semsearch.collection.reader import Reader, StaleSnapshot
 from semsearch.collection.vector_build import build_vector_cache
 from semsearch.collection.writer import open_for_writing
 from semsearch.errors import Corrupt, Mismatch, NotFound, UsageError
+from semsearch.index import gpu
+from semsearch.index.torch_index import TorchIndex
 from semsearch.indexing.run import finish
 from semsearch.search.searcher import DEPTH, MODES, Options
 from semsearch.store.filters import Condition, parse_filter
@@ -441,6 +443,22 @@ def test_faiss_finds_what_an_exact_scan_finds(quantised, dims):
     assert source.vectors.kind == "RR,IVF1,RaBitQfs"
     assert faiss_file(quantised).stat().st_size < 900 * 64 * 2
     assert_nearly_exact(quantised, dims)
+
+
+def test_exact_scores_of_many_rows_come_from_a_gpu_where_there_is_one(quantised, monkeypatch):
+    queries = [d.text for d in make_documents(20, seed=78)]
+    here = quantised.searcher.rank(queries, 10, Options("dense", exact=True))
+    made_here = []
+
+    def on_a_device(rows):
+        made_here.append(TorchIndex(rows, "cpu", budget=1 << 20, block_rows=256))
+        return made_here[0]
+
+    monkeypatch.setattr(gpu, "open_gpu_index", on_a_device)
+    again = searching(quantised.folder, quantised.encoder)
+    assert again.rank(queries, 10, Options("dense", exact=True)) == here
+    assert again.source.exact is made_here[0]
+    assert again.source.vectors.kind == "RR,IVF1,RaBitQfs"
 
 
 def test_faiss_with_a_filter(quantised):

@@ -87,9 +87,16 @@ class CandidateSource:
 
     @cached_property
     def exact(self) -> VectorIndex:
-        """The exact index over the same vectors."""
+        """The exact index over the same vectors, on a GPU where one is there for many of them."""
+        rows = self.snapshot.rows
+        if len(rows) > EXACT_ROWS:
+            from semsearch.index.gpu import open_gpu_index
+
+            found = open_gpu_index(rows)
+            if found is not None:
+                return found
         served = self.vectors
-        return served if served.kind == "exact" else ExactIndex(self.snapshot.rows)
+        return served if served.kind == "exact" else ExactIndex(rows)
 
     def dense(self, queries: Floats, depth: int, kept: Kept, exact: bool = False) -> Candidates:
         """The passages nearest to each query vector, (Q, depth)."""
