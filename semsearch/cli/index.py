@@ -28,6 +28,13 @@ _RATED = 100  # fewer documents are encoded faster than a model is opened: no ra
 @click.argument("corpus", nargs=-1, required=True)
 @index_option
 @click.option("-m", "--model", help="A sentence-transformers folder or name.")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bf16", "int8"]),
+    default="auto",
+    show_default=True,
+    help="What a new index's model computes in; int8 is for CPUs with VNNI or AMX.",
+)
 @click.option("--dims", type=int, help="Store only so many dimensions.  [default: all]")
 @click.option(
     "--recall",
@@ -71,7 +78,7 @@ def index(corpus: tuple[str, ...], folder: str, as_json: bool, **options: Any) -
     skipped = _Skipped()
     sources = [_source(path, options, skipped) for path in corpus]
     began = time.perf_counter()
-    opened = Index(folder, options["model"])
+    opened = Index(folder, options["model"], options["precision"])
     with (
         open_for_writing(Layout(Path(folder))) as writer,
         progress_bar(_estimate(corpus), "indexing", "docs") as advance,

@@ -243,13 +243,15 @@ def open_encoder(
     precision: Precision = "auto",
     device: str | None = None,
     local_only: bool = False,
+    or_auto: bool = False,
 ) -> Encoder:
     """Open a sentence-transformers model by name or folder; nothing heavy is loaded yet.
 
     ``runtime`` ``auto`` is torch where an NVIDIA device (or ``device``) is there, else OpenVINO,
-    else torch; ``device`` is torch's name for one. With ``local_only`` nothing is fetched. Raises
-    NotFound, ModelError and UsageError (an impossible combination).
+    else torch; ``device`` is torch's name for one. With ``local_only`` nothing is fetched. With
+    ``or_auto``, precision ``auto`` serves where ``int8`` cannot be computed, and one warning says
+    so. Raises NotFound, ModelError and UsageError (an impossible combination).
     """
     config = read_folder(resolve_model(model, local_only=local_only))
-    start = open_runtime(config, runtime, precision, device)
+    start = open_runtime(config, runtime, precision, device, or_auto=or_auto)
     return Encoder(str(model), config, start)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from semsearch.collection.layout import Layout
 from semsearch.collection.reader import Reader
 from semsearch.collection.snapshot import Snapshot
-from semsearch.errors import NotFound
+from semsearch.errors import Mismatch, NotFound
 from semsearch.search.searcher import Mode, Options, Searcher
 from semsearch.store.database import no_index
 from semsearch.store.filters import parse_filter
@@ -20,15 +20,20 @@ from semsearch.types import Document, Hit
 
 if TYPE_CHECKING:
     from semsearch.encoders import Encoder
+    from semsearch.encoders.runtimes.choose import Precision
     from semsearch.indexing import OnDuplicate, Summary
+    from semsearch.store.catalog import EncoderRow
 
 
 class Index:
     """An index folder with its model: add documents, search them. Made by ``semsearch.open``."""
 
-    def __init__(self, folder: str | Path, model: str | Path | None) -> None:
+    def __init__(
+        self, folder: str | Path, model: str | Path | None, precision: Precision = "auto"
+    ) -> None:
         self.folder = Path(folder)
         self._model = model
+        self._precision: Precision = precision
         self._encoder: Encoder | None = None
         self._reader: Reader | None = None
         self._searcher: Searcher | None = None
@@ -67,7 +72,9 @@ class Index:
     def encoder_for(self, snapshot: Snapshot) -> Encoder:
         """The encoder that made the vectors of a snapshot, from local files only.
 
-        Raises NotFound (no such model here), Mismatch (the model is another one now).
+        An index in int8 goes on in int8; where that cannot be computed ``auto`` serves, and one
+        warning says so. Raises NotFound (no such model here), Mismatch (another precision was
+        asked for), UsageError (a new index cannot have it here).
         """
         recorded = snapshot.encoder
         if self._encoder is None:
@@ -77,8 +84,24 @@ class Index:
             name = str(self._model or (recorded.name if recorded else DEFAULT_MODEL))
             if Path(name).is_dir():  # found again from wherever the index is used
                 name = str(Path(name).resolve())
-            self._encoder = open_encoder(name, local_only=recorded is not None)
+            self._encoder = open_encoder(
+                name,
+                precision=self._precision_for(recorded),
+                local_only=recorded is not None,
+                or_auto=self._precision == "auto",
+            )
         return self._encoder
+
+    def _precision_for(self, recorded: EncoderRow | None) -> Precision:
+        """The one asked for, or int8 if that is the index's."""
+        if recorded is None:
+            return self._precision
+        if self._precision not in ("auto", recorded.precision):
+            raise Mismatch(
+                f"{self.folder}: the index was made in {recorded.precision}, not in"
+                f" {self._precision}: leave out the precision, or make a new index with -i"
+            )
+        return "int8" if recorded.precision == "int8" else self._precision
 
     def add(
         self,
@@ -152,10 +175,15 @@ def _checked(documents: Iterable[Document], source: str) -> Iterator[Document]:
         yield fields.document(record, d.source or source, d.line or number)
 
 
-def open(folder: str | Path = ".semsearch", model: str | Path | None = None) -> Index:  # noqa: A001
+def open(  # noqa: A001
+    folder: str | Path = ".semsearch",
+    model: str | Path | None = None,
+    precision: Precision = "auto",
+) -> Index:
     """Open an index folder, which need not exist yet.
 
-    ``model`` is a sentence-transformers folder or name; an index that exists has its own, and
-    refuses another (Mismatch, when it is first used).
+    ``model`` is a sentence-transformers folder or name, ``precision`` what it computes in:
+    ``float32``, ``bf16``, ``fp16`` or ``int8``, which needs a CPU with VNNI or AMX. An index that
+    exists has its own of both, and refuses others (Mismatch, when it is first used).
     """
-    return Index(folder, model)
+    return Index(folder, model, precision)

@@ -28,7 +28,7 @@ _TEXTS = 60
 _LONGEST = 256
 _SEED = 8
 _STRENGTH = 0.7
-"""How much of a channel's spread moves into the weights: of 0.5 to 0.95 the closest vectors."""
+"""How much of a channel's spread moves into the weights; 0.8 gave vectors as close (0.9990)."""
 
 _TINY = 1e-5
 

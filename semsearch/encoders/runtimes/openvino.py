@@ -42,7 +42,7 @@ class OpenVinoRuntime:
         """Load the graph, or make it first. Raises ImportError, ModelError and UsageError."""
         openvino = graph.import_openvino()
         if precision == "int8" and not has_int8():
-            raise UsageError("this processor has no int8 products (VNNI or AMX): leave out int8")
+            raise UsageError("precision int8 needs a processor with VNNI or AMX; auto runs on any")
         native = "bf16" if has_bf16() else "float32"
         self.precision = native if precision == "auto" else precision
         self._hint = _HINTS[native if precision == "int8" else self.precision]
