@@ -223,6 +223,27 @@ def test_progress_is_shown_on_a_terminal_only(folder, corpus):
     assert quiet.count("\n") == 2
 
 
+NOTING = """
+import logging
+from semsearch.cli.output import progress_bar, set_up_logging
+set_up_logging()
+with progress_bar(10, "indexing", "docs") as advance:
+    logging.getLogger("semsearch").info("converting it (once)")
+    advance(10)
+"""
+
+
+def test_a_note_has_a_line_of_its_own_above_the_progress():
+    command = [sys.executable, "-c", NOTING]
+    with terminal() as (slave, read):
+        shown = read(subprocess.Popen(command, env=environment(), stderr=slave))
+    above, below = re.split(r"\r +\rnote: converting it \(once\)\r\n", shown)
+    assert "indexing:" in above
+    assert "indexing:" in below
+    done = subprocess.run(command, env=environment(), capture_output=True, check=True)
+    assert done.stderr == b"", "only people are told"
+
+
 @pytest.mark.parametrize("colour", [True, False])
 def test_hits_are_bold_on_a_terminal_unless_no_color(folder, colour):
     index_into(folder, FakeEncoder(), make_documents(3))

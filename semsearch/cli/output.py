@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import click
@@ -54,8 +54,10 @@ def set_up_logging() -> None:
 
 
 def note(message: str) -> None:
-    """One line for people, on stderr."""
-    click.echo(f"note: {one_line(message)}", err=True)
+    """One line for people, on stderr; a progress bar moves below it."""
+    shown = sys.modules.get("tqdm")
+    with shown.tqdm.external_write_mode(sys.stderr) if shown else nullcontext():
+        click.echo(f"note: {one_line(message)}", err=True)
 
 
 def one_line(text: str) -> str:
