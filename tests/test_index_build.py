@@ -105,7 +105,8 @@ def test_the_sample_is_fixed_ascending_and_spread():
 
 @needs_faiss
 @pytest.mark.parametrize("kind", ["RaBitQfs", "RR,IVF32,RaBitQfs", "IVF64,Flat"])
-def test_the_cheapest_settings_that_reach_the_recall_are_chosen(kind):
+def test_the_cheapest_settings_that_reach_the_recall_are_chosen(kind, monkeypatch):
+    monkeypatch.setattr(tune, "CANDIDATES", (50, 100, 200, 400, 800))
     rows = rows_of(noise(6000, dim=64))
     low, high = build(rows, kind=kind, target=0.7), build(rows, kind=kind, target=0.99)
     for built, target in ((low, 0.7), (high, 0.99)):
@@ -122,7 +123,8 @@ def cost(params, kind):
 
 
 @needs_faiss
-def test_no_cheaper_settings_reach_the_recall():
+def test_no_cheaper_settings_reach_the_recall(monkeypatch):
+    monkeypatch.setattr(tune, "CANDIDATES", (100, 200, 400, 800))
     rows, kind = rows_of(noise(6000, dim=64)), "IVF64,RaBitQfs"
     sample = Sample.of(rows)
     built = build(rows, kind=kind, target=0.9, sample=sample)

@@ -59,7 +59,7 @@ class StoredRows:
         """float32 (m, dim): the rows at these positions."""
         out = np.empty((len(ordinals), self.dim), np.float32)
         owner = np.searchsorted(self._starts, ordinals, side="right") - 1
-        for number in np.unique(owner).tolist():
+        for number in np.flatnonzero(np.bincount(owner)).tolist():
             where = np.flatnonzero(owner == number)
             local = ordinals[where] - self._starts[number]
             if number < len(self._segments):

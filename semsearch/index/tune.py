@@ -16,7 +16,10 @@ from semsearch.index.faiss_index import project
 from semsearch.index.library import Quantised
 from semsearch.index.recall import Sample
 
-CANDIDATES = (100, 200, 400, 800, 1600, 3200)
+CANDIDATES = (400, 800, 1600, 3200)
+"""Fewer flatter: with 100 of ten million rows real queries found 0.931 where the sample said 0.952,
+and they would save half a millisecond."""
+
 _SHARES = (
     1 / 64,
     1 / 32,

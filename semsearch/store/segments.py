@@ -164,7 +164,7 @@ class Segment:
         spans = (row - 1) // BLOCK + 2  # a row touches at most so many blocks
         last = (base + (rows + 1) * row - 1) // BLOCK
         touched = np.minimum(first[:, None] + np.arange(spans), last[:, None])
-        self._check(np.unique(touched))
+        self._check(touched.ravel())
         return self._vectors[rows]
 
     def verify(self) -> None:
@@ -176,6 +176,7 @@ class Segment:
         fresh = blocks[~self._checked[blocks]]
         if not len(fresh):
             return
+        fresh = np.unique(fresh)
         view = memoryview(self._map)[HEADER : HEADER + self._size]
         for block in fresh.tolist():
             at = block * BLOCK
