@@ -63,8 +63,8 @@ def run(setting: Setting) -> Result:
         title=f"Warm queries over {size:,} documents",
         dataset={"name": dataset.name, "documents": size, "words_sha256": checksum(words)},
         notes=[
-            f"Documents of {_WORDS} words in a row, begun at random, of {dataset.name}; the default model"
-            f" and pipeline, {_K} hits; queries are those of {dataset.name}, each asked once.",
+            f"Documents of {_WORDS} words in a row, begun at random, of {dataset.name}; the default"
+            f" model and pipeline, {_K} hits; queries are those of {dataset.name}, each once.",
             "The whole is `Index.search`, which searches the words while the query is encoded; the"
             " stages are timed one after the other, so they add up to more.",
             f"Many at once: `Searcher.rank` of {_BATCH:,} queries, in turns with {_QUERIES} asked"
