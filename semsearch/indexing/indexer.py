@@ -1,13 +1,14 @@
 """From a corpus to a collection: read in windows, encode what is new, commit, go on.
 
-A window is cut by the position in the input and committed whole, so a run that was stopped resumes
-with the same windows and encodes only what is missing. Memory is one window, whatever the corpus.
+A window is cut by the position in the input and committed whole and in order, so a run that was
+stopped resumes with the same windows and encodes only what is missing. While one is encoded, the
+one before is committed and the one after is read: memory is two windows, whatever the corpus.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,22 +19,34 @@ from semsearch.collection.lexical_cache import build_lexical_cache, uncovered_pa
 from semsearch.collection.maintain import fit_rotation_if_due, merge_segments
 from semsearch.collection.writer import Writer
 from semsearch.errors import InputError, ModelError
+from semsearch.indexing.ahead import Abandoned, one_ahead
 from semsearch.indexing.source import WINDOW_DOCUMENTS, SeenIds, Source, windows
 from semsearch.indexing.summary import OnDuplicate, Summary
 from semsearch.store import documents, passages
 from semsearch.types import Document
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from threading import Event
 
-    from semsearch.encoders import Encoder
+    from semsearch.encoders import Encoded, Encoder
     from semsearch.types import Floats
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """``read`` documents of the input: those to store, their texts' hashes, the texts to encode."""
+
+    read: int
+    changed: list[Document]
+    hashes: list[bytes]
+    texts: dict[bytes, str]
 
 
 class Indexer:
     """Brings a collection up to date with its sources. One run; not reusable.
 
-    ``progress`` is called with the number of documents done since the last call.
+    ``progress`` is called with the number of documents done since the last call, from the thread
+    that encodes.
     """
 
     def __init__(
@@ -50,8 +63,8 @@ class Indexer:
         self._on_duplicate = on_duplicate
         self._prune = prune
         self._progress = progress or (lambda _: None)
-        self._reported = 0
         self._seen = SeenIds()
+        self._read = 0
         self.summary = Summary()
 
     def run(self, sources: Sequence[Source]) -> Summary:
@@ -62,23 +75,37 @@ class Indexer:
         """
         with self._seen:
             for source in sources:
-                read = 0
-                for window in windows(source.documents):
-                    self._reported = 0
-                    self._commit(source.uri, window)
-                    self._progress(len(window) - self._reported)
-                    read += len(window)
-                self._account_for_the_rest(source, read)
+                before = self._read
+                # 7 % faster beside a device of 0.66 ms a text (simulated); on 2 cores alone, 1 %.
+                one_ahead(self._windows(source), self._encode, self._commit)
+                self._account_for_the_rest(source, self._read - before)
         return self.summary
 
-    def _commit(self, uri: str, window: Sequence[Document]) -> None:
-        texts = self._without_empty(window)
+    def _windows(self, source: Source) -> Iterator[_Window]:
+        before = _Window(0, [], [], {})
+        for documents_read in windows(source.documents):
+            before = self._window(source.uri, documents_read, before)
+            yield before
+
+    def _window(self, uri: str, read: Sequence[Document], before: _Window) -> _Window:
+        """What is to be done; all windows are committed but ``before``, which will be."""
+        texts = self._without_empty(read)
         wanted, again = self._without_duplicates([replace(d, source=uri) for d in texts])
-        stored = documents.live_by_id(self._writer.connection, [d.id for d in wanted])
+        stored = self._stored(wanted, [d for d in before.changed if d.id in again])
         changed = [d for d in wanted if self._is_changed(d, stored.get(d.id), d.id in again)]
-        if changed:
-            reorganise(self._writer)
-            self._writer.commit(self._encode(changed))
+        contents = [document.content for document in changed]
+        hashes = [passages.text_hash(content) for content in contents]
+        known = self._rows_known(set(hashes)).keys() | before.texts.keys()
+        new = {h: c for h, c in zip(hashes, contents, strict=True) if h not in known}
+        return _Window(len(read), changed, hashes, new)
+
+    def _stored(
+        self, wanted: Sequence[Document], newer: Sequence[Document]
+    ) -> dict[str, tuple[str, bytes]]:
+        """Source and content hash by id: of ``newer`` documents, else as they are committed."""
+        rows = documents.live_by_id(self._writer.connection, [d.id for d in wanted])
+        found = {id: (row.source, row.content_hash) for id, row in rows.items()}
+        return found | {d.id: (d.source, documents.content_hash(d)) for d in newer}
 
     def _without_duplicates(self, window: Sequence[Document]) -> tuple[list[Document], set[str]]:
         """The documents to keep, and those ids among them that an earlier window had."""
@@ -110,37 +137,62 @@ class Indexer:
         return [document for document in window if document.content]
 
     def _is_changed(
-        self, document: Document, stored: documents.StoredDocument | None, counted: bool
+        self, document: Document, stored: tuple[str, bytes] | None, counted: bool
     ) -> bool:
         """Whether to store it; ``counted`` if this run counted a document of this id before."""
         if stored is None:
             self.summary.new += not counted
             return True
-        other_source = stored.source != document.source
-        other_content = documents.content_hash(document) != stored.content_hash
+        other_source = stored[0] != document.source
+        other_content = stored[1] != documents.content_hash(document)
         if not counted:
             self.summary.moved += other_source
             self.summary.updated += other_content
             self.summary.unchanged += not other_content
         return other_content or other_source
 
-    def _encode(self, changed: Sequence[Document]) -> list[Change]:
-        """Vectors for new texts by the encoder; for texts already stored, from the index."""
-        contents = [document.content for document in changed]
-        hashes = [passages.text_hash(content) for content in contents]
-        known = self._known(set(hashes))
-        texts = {h: c for h, c in zip(hashes, contents, strict=True) if h not in known}
-        known.update(self._new_passages(texts))
-        return [
-            Change(document, (replace(known[h], end=len(content)),))
-            for document, h, content in zip(changed, hashes, contents, strict=True)
-        ]
+    def _encode(self, window: _Window, stop: Event) -> Encoded | None:
+        """The vectors of a window's new texts; in a thread that has no business with the writer."""
+        reported = 0
 
-    def _known(self, hashes: set[bytes]) -> dict[bytes, NewPassage]:
+        def report(texts: int) -> None:
+            nonlocal reported
+            if stop.is_set():
+                raise Abandoned
+            reported += texts
+            self._progress(texts)
+
+        encoded = None
+        if window.texts:
+            texts = list(window.texts.values())
+            encoded = self._encoder.encode_documents(texts, report)
+            _check_directions(encoded.vectors, texts, self._encoder.name)
+        self._progress(window.read - reported)
+        return encoded
+
+    def _commit(self, window: _Window, encoded: Encoded | None) -> None:
+        """Store a window: new vectors for its new texts, for the others those of the index."""
+        self._read += window.read
+        if not window.changed:
+            return
+        reorganise(self._writer)
+        found = {} if encoded is None else self._new_passages(window.texts, encoded)
+        found.update(self._known(set(window.hashes) - found.keys()))
+        self._writer.commit(
+            [
+                Change(document, (replace(found[h], end=len(document.content)),))
+                for document, h in zip(window.changed, window.hashes, strict=True)
+            ]
+        )
+
+    def _rows_known(self, hashes: Collection[bytes]) -> dict[bytes, passages.PassageRow]:
         encoder = self._writer.snapshot.encoder
         if encoder is None:
             return {}
-        rows = passages.vectors_known(self._writer.connection, sorted(hashes), encoder.encoder_id)
+        return passages.vectors_known(self._writer.connection, sorted(hashes), encoder.encoder_id)
+
+    def _known(self, hashes: Collection[bytes]) -> dict[bytes, NewPassage]:
+        rows = self._rows_known(hashes)
         if not rows:
             return {}
         ordered = sorted(rows.items(), key=lambda item: item[1].vid)
@@ -151,13 +203,9 @@ class Indexer:
             for (h, row), vector in zip(ordered, vectors, strict=True)
         }
 
-    def _new_passages(self, texts: dict[bytes, str]) -> dict[bytes, NewPassage]:
-        if not texts:
-            return {}
-        encoded = self._encoder.encode_documents(list(texts.values()), self._report)
-        _check_directions(encoded.vectors, list(texts.values()), self._encoder.name)
-        stored: NDArray[np.float16] = self._writer.stored(encoded.vectors)
-        self.summary.encoded += len(texts)
+    def _new_passages(self, hashes: Collection[bytes], encoded: Encoded) -> dict[bytes, NewPassage]:
+        stored = self._writer.stored(encoded.vectors)
+        self.summary.encoded += len(hashes)
         self.summary.tokens += int(encoded.tokens.sum())
         self.summary.unknown += int(encoded.unknown.sum())
         self.summary.truncated += int(encoded.truncated.sum())
@@ -166,12 +214,8 @@ class Indexer:
                 0, 0, h, stored[i], int(encoded.tokens[i]), int(encoded.unknown[i]),
                 bool(encoded.truncated[i]),
             )
-            for i, h in enumerate(texts)
+            for i, h in enumerate(hashes)
         }  # fmt: skip
-
-    def _report(self, texts: int) -> None:
-        self._reported += texts
-        self._progress(texts)
 
     def _account_for_the_rest(self, source: Source, read: int) -> None:
         """Count or prune the documents that this source held before and holds no more."""
