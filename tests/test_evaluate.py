@@ -211,7 +211,7 @@ def test_the_first_row_is_what_is_served(tmp_path, monkeypatch):
     shares = [
         len({r.id for r in a} & {r.id for r in b}) / 10 for a, b in zip(*rankings, strict=True)
     ]
-    assert (served.mode, served.dims, served.index_kind) == ("hybrid", 64, "RaBitQfs")
+    assert (served.mode, served.dims, served.index_kind) == ("hybrid", 64, "RR,IVF1,RaBitQfs")
     assert served.ann_recall == pytest.approx(np.mean(shares))
     assert np.mean(shares) > 0.9
     assert {(row.index_kind, row.ann_recall) for row in (hybrid, dense)} == {("exact", 1.0)}
