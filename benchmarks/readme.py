@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 from benchmarks import plot
-from benchmarks.environments import NotInstalled, python_of
 from benchmarks.results import Goal, Result, newest, parts
 
 README = Path(__file__).with_name("README.md")
@@ -37,10 +37,7 @@ def write() -> list[str]:
 
 def draw() -> str:
     """Draw the picture of ``growth``; what hindered it, if anything, in a line."""
-    try:
-        command = [python_of("plot"), "-m", "benchmarks.plot"]
-    except NotInstalled as exc:
-        return str(exc)
+    command = [sys.executable, "-m", "benchmarks.plot"]
     root = README.parent.parent
     done = subprocess.run(command, cwd=root, check=False, capture_output=True, text=True)
     return (done.stderr.strip().splitlines() or ["it failed"])[-1] if done.returncode else ""

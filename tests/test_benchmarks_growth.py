@@ -98,7 +98,6 @@ def test_a_process_that_is_not_watched_has_no_peak():
 
 
 def test_the_plot_is_a_picture_of_the_rows(tmp_path: Path):
-    pytest.importorskip("matplotlib")
     costs = [cost(1_000, 5), cost(10_000, 10), cost(100_000, 100)]
     first, second, other = (tmp_path / f"{name}.png" for name in ("first", "second", "other"))
     plot.draw(result(costs, {"name": "words"}).rows, first)
