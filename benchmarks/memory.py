@@ -38,7 +38,7 @@ def run(setting: Setting) -> Result:
         },
         notes=[
             f"Documents of {_WORDS} words drawn at random from {dataset.name}, the default model,"
-            " converted before. Above 50,000 passages a quantised index is built as well."
+            " converted before. Above 10,000 passages a quantised index is built as well."
         ],
     )
     setting.convert_model()

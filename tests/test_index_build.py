@@ -55,8 +55,8 @@ class Half:
 
 
 def test_kind_by_size():
-    assert choose_kind(0) == choose_kind(50_000) == "exact"
-    lists = {60_000: 32, 1_000_000: 512, 10_000_000: 4_096, 10**9: 8_192}
+    assert choose_kind(0) == choose_kind(10_000) == "exact"
+    lists = {10_001: 4, 60_000: 32, 1_000_000: 512, 10_000_000: 4_096, 10**9: 8_192}
     assert {n: choose_kind(n) for n in lists} == {
         n: f"RR,IVF{count},RaBitQfs" for n, count in lists.items()
     }

@@ -19,9 +19,9 @@ ROTATION_SAMPLE = 50_000
 """... on so many of them at most."""
 
 EXACT_ROWS = 50_000
-"""Up to so many passages are scanned exactly; above, a FAISS index proposes candidates."""
+"""Up to so many passages that a filter keeps are looked at one by one."""
 
-UNCOVERED_ROWS = 20_000
+UNCOVERED_ROWS = 10_000
 UNCOVERED_SHARE = 0.10
 """Derived files are built anew when more rows than both of these are not in them."""
 

@@ -11,11 +11,12 @@ import logging
 from typing import TYPE_CHECKING
 
 from semsearch import fs
-from semsearch.collection.layout import EXACT_ROWS, UNCOVERED_ROWS, UNCOVERED_SHARE
+from semsearch.collection.layout import UNCOVERED_ROWS, UNCOVERED_SHARE
 from semsearch.collection.snapshot import Snapshot
 from semsearch.collection.vector_cache import KIND, covers, valid_cache
 from semsearch.collection.writer import Writer, collect_garbage
 from semsearch.errors import MissingExtra, UsageError
+from semsearch.index.build import EXACT_ROWS
 from semsearch.store import catalog
 from semsearch.store.rows import canonical_json
 

@@ -1,4 +1,4 @@
-"""Exact search: every row is compared. The oracle of the others, and the default up to 50k rows.
+"""Exact search: every row is compared. The oracle of the others, and the default up to 10k rows.
 
 Stored blocks are widened to float32 one after the other, so memory stays bounded whatever the
 number of rows; a filter that keeps few rows fetches just those.

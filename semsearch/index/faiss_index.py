@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from semsearch.types import Bools, Floats, Ints
 
 EXACT_ROWS = 50_000
-"""Up to this many (allowed) rows are compared one by one: that is as fast, and exact."""
+"""Up to this many rows that a filter keeps, if a quarter of all at most, are compared one by one: that
+is as fast as to propose many, and exact."""
 
 _BATCH_CELLS = 1_000_000
 _WORTHWHILE = 4  # proposing a larger part of the rows than 1 in 4 saves nothing over a scan
@@ -69,8 +70,8 @@ class IndexParams:
 class FaissIndex:
     """A FAISS index over ``rows``, of which its vectors are the first ``dims`` columns.
 
-    See VectorIndex for the rules. ``exact_rows``: a filter that keeps no more is scanned exactly.
-    Raises Corrupt where FAISS holds another number of rows or columns.
+    See VectorIndex for the rules. ``exact_rows``: a filter that keeps no more, and few of all, is
+    scanned exactly. Raises Corrupt where FAISS holds another number of rows or columns.
     """
 
     def __init__(
@@ -119,7 +120,8 @@ class FaissIndex:
         if k < 0:
             raise UsageError(f"k must not be negative: {k}")
         count = len(self.rows) if mask is None else int(np.count_nonzero(mask))
-        if k == 0 or (mask is not None and count <= self._exact_rows):
+        few = min(self._exact_rows, len(self.rows) // _WORTHWHILE)
+        if k == 0 or (mask is not None and count <= few):
             return self._exact.search(unit_queries, k, mask)
         result = empty_candidates(len(unit_queries), k)
         wanted = candidates_for(k, self.params.candidates)
