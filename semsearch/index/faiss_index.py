@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from semsearch.types import Bools, Floats, Ints
 
 EXACT_ROWS = 50_000
-"""Up to this many rows that a filter keeps, if a quarter of all at most, are compared one by one: that
-is as fast as to propose many, and exact."""
+"""Up to this many rows that a filter keeps, if a quarter of all at most, are compared one by one:
+that is as fast as to propose many, and exact."""
 
 _BATCH_CELLS = 1_000_000
 _WORTHWHILE = 4  # proposing a larger part of the rows than 1 in 4 saves nothing over a scan
