@@ -31,7 +31,8 @@ def _windows_of_ten(monkeypatch):
 
 def watch_commits(monkeypatch, before):
     """Call ``before(number)`` ahead of each commit of a window; returns the ids of each."""
-    commit, seen = Writer.commit, []
+    commit = Writer.commit
+    seen: list[list[str]] = []
 
     def watched(self, changes):
         before(len(seen) + 1)
@@ -151,7 +152,8 @@ def test_an_id_of_the_window_before_is_compared_with_what_it_will_be(folder, mon
 
 
 def test_no_more_than_two_jobs_are_held():
-    drawn, finished = [], []
+    drawn: list[int] = []
+    finished: list[int] = []
 
     def jobs():
         for number in range(6):
