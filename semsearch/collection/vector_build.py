@@ -16,7 +16,7 @@ from semsearch.collection.snapshot import Snapshot
 from semsearch.collection.vector_cache import KIND, covers, valid_cache
 from semsearch.collection.writer import Writer, collect_garbage
 from semsearch.errors import MissingExtra, UsageError
-from semsearch.index.build import EXACT_ROWS
+from semsearch.index.build import EXACT_ROWS, TARGET_RECALL
 from semsearch.store import catalog
 from semsearch.store.rows import canonical_json
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     import sqlite3
 
 AUTO, EXACT = "auto", "exact"
-TARGET_RECALL = 0.99
 LOWEST_TARGET = 0.5
 MEASURED_DIMS = (128, 64)
 
@@ -109,7 +108,8 @@ def _build(writer: Writer, snapshot: Snapshot, kind: str) -> None:
     built = build(rows, kind=kind, target=target, sample=samples[rows.dim])
     if not isinstance(built.index, FaissIndex):
         return
-    recalls = {dims: recall(built.index, sample) for dims, sample in samples.items()}
+    recalls = {dims: recall(built.index, samples[dims]) for dims in widths[1:]}
+    recalls[rows.dim] = built.params.recall
     if recalls[rows.dim] < target:
         log.warning(
             "the vector index finds %.3f of the ten nearest, not the %s asked for: only"

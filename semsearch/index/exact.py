@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from semsearch.errors import UsageError
 from semsearch.index.contract import Rows
-from semsearch.index.scoring import Best, check_allowed, inverse_norms, prepare
+from semsearch.index.scoring import Best, checked, inverse_norms
 from semsearch.types import Candidates
 from semsearch.vectors import empty_candidates, widen
 
@@ -44,10 +43,7 @@ class ExactIndex:
 
     def search(self, queries: ArrayLike, k: int, allowed: Bools | None = None) -> Candidates:
         """The k best rows for each query, as VectorIndex says."""
-        unit_queries = prepare(queries, self.rows.dim)
-        mask = check_allowed(allowed, len(self.rows))
-        if k < 0:
-            raise UsageError(f"k must not be negative: {k}")
+        unit_queries, mask = checked(self.rows, queries, k, allowed)
         result = empty_candidates(len(unit_queries), k)
         for start in range(0, len(unit_queries), _QUERIES):
             best = Best(unit_queries[start : start + _QUERIES], min(k, len(self.rows)))

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from semsearch.errors import Corrupt, UsageError
+from semsearch.errors import Corrupt
 from semsearch.index.contract import Rows
 from semsearch.index.exact import ExactIndex
 from semsearch.index.library import Quantised
-from semsearch.index.scoring import Best, check_allowed, prepare
+from semsearch.index.scoring import Best, checked
 from semsearch.types import Candidates
 from semsearch.vectors import cut, empty_candidates
 
@@ -115,10 +115,7 @@ class FaissIndex:
 
     def search(self, queries: ArrayLike, k: int, allowed: Bools | None = None) -> Candidates:
         """The k best rows for each query, as VectorIndex says."""
-        unit_queries = prepare(queries, self.rows.dim)
-        mask = check_allowed(allowed, len(self.rows))
-        if k < 0:
-            raise UsageError(f"k must not be negative: {k}")
+        unit_queries, mask = checked(self.rows, queries, k, allowed)
         count = len(self.rows) if mask is None else int(np.count_nonzero(mask))
         few = min(self._exact_rows, len(self.rows) // _WORTHWHILE)
         if k == 0 or (mask is not None and count <= few):

@@ -17,6 +17,7 @@ from semsearch.errors import UsageError
 from semsearch.vectors import cut, empty_candidates, rank
 
 if TYPE_CHECKING:
+    from semsearch.index.contract import Rows
     from semsearch.types import Bools, Floats, Ints
 
 _PAIRS = 4096
@@ -47,6 +48,17 @@ def check_allowed(allowed: Bools | None, n: int) -> Bools | None:
             f"allowed must be a bool mask of {n} rows, not {mask.dtype} of shape {mask.shape}"
         )
     return None if mask.all() else mask
+
+
+def checked(
+    rows: Rows, queries: ArrayLike, k: int, allowed: Bools | None
+) -> tuple[Floats, Bools | None]:
+    """Unit queries and mask of a search over ``rows``. Raises as VectorIndex says."""
+    unit_queries = prepare(queries, rows.dim)
+    mask = check_allowed(allowed, len(rows))
+    if k < 0:
+        raise UsageError(f"k must not be negative: {k}")
+    return unit_queries, mask
 
 
 def cosines(queries: Floats, which: Ints, rows: Floats) -> Floats:

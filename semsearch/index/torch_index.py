@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from semsearch.errors import UsageError
 from semsearch.index.contract import Rows
 from semsearch.index.exact import ExactIndex
-from semsearch.index.scoring import check_allowed, cosines, prepare
+from semsearch.index.scoring import checked, cosines
 from semsearch.types import Candidates
 from semsearch.vectors import empty_candidates, rank
 
@@ -59,10 +58,7 @@ class TorchIndex:
 
     def search(self, queries: ArrayLike, k: int, allowed: Bools | None = None) -> Candidates:
         """The k best rows for each query, as VectorIndex says."""
-        unit_queries = prepare(queries, self.rows.dim)
-        mask = check_allowed(allowed, len(self.rows))
-        if k < 0:
-            raise UsageError(f"k must not be negative: {k}")
+        unit_queries, mask = checked(self.rows, queries, k, allowed)
         result = empty_candidates(len(unit_queries), k)
         if k == 0 or not len(self.rows):
             return result
