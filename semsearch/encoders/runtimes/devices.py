@@ -169,9 +169,9 @@ class _Worker:
         return answer
 
     def stop(self) -> None:
-        self._pipe.close()
         self._process.kill()
         self._process.wait()
+        self._pipe.close()
 
     @contextlib.contextmanager
     def _death_told(self) -> Iterator[None]:
