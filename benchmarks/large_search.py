@@ -130,7 +130,7 @@ def _result(outcomes: list[Outcome], dataset: dict[str, Any]) -> Result:
         notes=[
             f"{QUERIES} real queries, {_ROUNDS} rounds, one at a time, warm; recall against a scan"
             " of every stored row. Building holds training, adding, choosing the settings and"
-            " measuring the recall at four widths, not the writing of the stored vectors."
+            " measuring the recall at three widths, not the writing of the stored vectors."
             " The vectors are of random windows of 6 to 48 tokens, which overlap.",
             *(_note(outcome) for outcome in outcomes),
         ],
