@@ -5,9 +5,9 @@ This module imports nothing heavy, so that ``import semsearch`` stays cheap.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,11 +48,20 @@ class Document:
         return f"{self.title} {self.text}".strip()
 
 
-class Query(NamedTuple):
-    """One query of a labelled set."""
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One query of a labelled set; it unpacks as ``id, text``.
+
+    ``metadata`` holds the other fields of its record, as they were read; it is not compared.
+    """
 
     id: str
     text: str
+    metadata: Metadata = field(default_factory=dict, compare=False)
+
+    def __iter__(self) -> Iterator[str]:
+        yield self.id
+        yield self.text
 
 
 @dataclass(frozen=True, slots=True)

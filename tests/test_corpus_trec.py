@@ -351,6 +351,26 @@ def test_fields_of_queries_that_are_not_needed_are_not_looked_at(file):
     assert read_queries(path) == [Query("1", "t")]
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "metadata"),
+    [
+        (
+            "q.jsonl",
+            '{"_id": "q", "text": "t", "kind": "how", "metadata": {"kind": "what", "n": [1]}}\n',
+            {"kind": "how", "n": [1]},
+        ),
+        ("q.jsonl", '{"_id": "q", "text": "t", "metadata": null}\n', {}),
+        ("q.jsonl", '{"_id": "q", "text": "t", "metadata": "one"}\n', {"metadata": "one"}),
+        ("q.csv", "id,lang,text\nq,en,t\n", {"lang": "en"}),
+        ("q.tsv", "q\tt\n", {}),
+    ],
+)
+def test_the_other_fields_of_a_query_are_its_metadata(file, name, text, metadata):
+    [query] = read_queries(file(text, name))
+    assert query.metadata == metadata
+    assert tuple(query) == ("q", "t")
+
+
 def test_a_query_may_repeat_but_not_change(file):
     path = file("1\tone\n2\ttwo\n1\tone\n")
     assert read_queries(path) == [Query("1", "one"), Query("2", "two")]

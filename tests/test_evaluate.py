@@ -16,7 +16,7 @@ from semsearch.collection.layout import Layout
 from semsearch.collection.writer import open_for_writing
 from semsearch.corpus import BeirDataset, read_qrels, read_run
 from semsearch.errors import InputError, NotFound, UsageError
-from semsearch.evaluation import evaluate
+from semsearch.evaluation import Measuring, evaluate
 from semsearch.metrics import DEFAULT_MEASURES, evaluate_run
 from semsearch.search.searcher import Options
 from semsearch.types import Document
@@ -110,6 +110,20 @@ def test_every_number_is_that_of_a_ranking_made_by_hand(indexed, labelled):
     values = {(row.mode, row.dims): row.metrics["ndcg@10"] for row in report.results}
     assert 0.3 < values["dense", 128] < 1
     assert values["dense", 128] != values["dense", 64] != values["lexical", None]
+
+
+def test_every_row_keeps_its_values_and_on_request_its_ranking(indexed, labelled):
+    report = evaluate(indexed, labelled, measuring=Measuring(keep_runs=True))
+    assert report.dataset is not None
+    for row in report.results:
+        assert row.evaluation is not None
+        assert row.run is not None
+        again = evaluate_run(report.dataset.qrels, row.run)
+        assert again.query_ids == row.evaluation.query_ids == tuple(sorted(report.dataset.qrels))
+        np.testing.assert_array_equal(again.values, row.evaluation.values)
+        assert row.evaluation.per_query("ndcg@10").mean() == row.metrics["ndcg@10"]
+    assert {row.run is None for row in evaluate(indexed, labelled).results} == {True}
+    assert report == evaluate(indexed, labelled)
 
 
 def test_numbers_that_can_be_checked_in_the_head(tmp_path, encoder):

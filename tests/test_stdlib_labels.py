@@ -34,7 +34,7 @@ def stdlib() -> dict[str, Document]:
 
 @pytest.fixture(scope="module")
 def queries() -> dict[str, str]:
-    return dict(read_queries(FOLDER / "queries.jsonl"))
+    return {query.id: query.text for query in read_queries(FOLDER / "queries.jsonl")}
 
 
 @pytest.fixture(scope="module")

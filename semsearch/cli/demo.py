@@ -84,7 +84,8 @@ def _index(index: Index) -> tuple[Summary, float]:
 
 def _measure(index: Index) -> Report:
     from semsearch.corpus.stdlib.labels import labelled_set
-    from semsearch.evaluation import evaluate
+    from semsearch.evaluation import Measuring, evaluate
 
     with progress_bar(None, "measuring", "pipelines") as advance:
-        return evaluate(index, labelled_set(), split="test", on_run=lambda *_: advance(1))
+        how = Measuring(on_run=lambda *_: advance(1))
+        return evaluate(index, labelled_set(), split="test", measuring=how)

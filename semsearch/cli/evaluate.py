@@ -72,7 +72,7 @@ def evaluate(dataset: str | None, folder: str | None, as_json: bool, **options: 
     if dataset is None:
         raise click.UsageError("Missing argument 'DATASET'.")
     from semsearch.corpus import BeirDataset
-    from semsearch.evaluation.measure import Pipeline
+    from semsearch.evaluation.measure import Measuring, Pipeline
     from semsearch.evaluation.measure import evaluate as measure
 
     labelled = BeirDataset.open(dataset, options["split"], options["queries"], options["qrels"])
@@ -90,10 +90,8 @@ def evaluate(dataset: str | None, folder: str | None, as_json: bool, **options: 
                 if not first:
                     first.append(run)
 
-            ignore = options["ignore_identical_ids"]
-            report = measure(
-                index, labelled, modes=modes, dims=dims, ignore_identical_ids=ignore, on_run=keep
-            )
+            how = Measuring(ignore_identical_ids=options["ignore_identical_ids"], on_run=keep)
+            report = measure(index, labelled, modes=modes, dims=dims, measuring=how)
     if options["run_file"]:
         from semsearch.corpus import write_run
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 from semsearch.corpus.fields import Fields
@@ -23,8 +24,9 @@ def read_queries(path: str | Path) -> list[Query]:
     """Read queries in the order of the file; gzip or not; ``-`` is JSON lines on standard input.
 
     A file is JSON lines or CSV when its name says so or its content begins with ``{``; any other is
-    ``id<TAB>text``, with a header or without. Integer ids become text, a null text is empty, other
-    fields are not looked at. An id may come again only with the same text. Raises InputError.
+    ``id<TAB>text``, with a header or without. Integer ids become text, a null text is empty. The
+    other fields are metadata as they are, an object-valued ``metadata`` merged into them. An id may
+    come again only with the same text; its first record counts. Raises InputError.
     """
     name = name_of(path)
     queries: dict[str, tuple[int, Query]] = {}
@@ -35,11 +37,21 @@ def read_queries(path: str | Path) -> list[Query]:
         document = _FIELDS.document(kept, name, line) if len(kept) == 2 else None
         if document is None:
             raise _FIELDS.missing(record, name, line)
-        query = Query(document.id, document.text)
+        query = Query(document.id, document.text, _metadata(record, kept))
         first, known = queries.setdefault(query.id, (line, query))
         if known != query:
             raise InputError(f"another text for query {query.id!r} of line {first}", name, line)
     return [query for _, query in queries.values()]
+
+
+def _metadata(record: Mapping[str, object], used: Container[str]) -> dict[str, object]:
+    """The fields not ``used``; one of the record itself wins over one in its ``metadata``."""
+    rest = {key: value for key, value in record.items() if key not in used}
+    nested = rest.get("metadata")
+    if nested is None or isinstance(nested, dict):
+        rest.pop("metadata", None)
+        rest = {**(nested or {}), **rest}
+    return rest
 
 
 def _is_json(path: str | Path) -> bool:

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 from semsearch.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from semsearch.evaluation.measure import evaluate
+    from semsearch.evaluation.measure import Measuring, evaluate
     from semsearch.evaluation.report import Report, ResultRow
 
 
-__all__ = ["Report", "ResultRow", "evaluate"]
+__all__ = ["Measuring", "Report", "ResultRow", "evaluate"]
 
 __getattr__ = lazy_names(
     __name__,
     {
+        "Measuring": ".measure",
         "evaluate": ".measure",
         "Report": ".report",
         "ResultRow": ".report",

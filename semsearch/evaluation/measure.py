@@ -38,6 +38,22 @@ class Pipeline:
     exact: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Measuring:
+    """How to measure rankings, whatever made them.
+
+    ``ignore_identical_ids`` drops hits with the query's id. ``keep_runs`` leaves every ranking in
+    its row (``ResultRow.run``); ``on_run`` is given each as soon as it is measured.
+    """
+
+    ignore_identical_ids: bool = False
+    keep_runs: bool = False
+    on_run: Callable[[Pipeline, Run], None] | None = None
+
+
+USUAL = Measuring()
+
+
 def evaluate(
     index: Index,
     dataset: str | Path | BeirDataset,
@@ -45,37 +61,36 @@ def evaluate(
     split: str | None = None,
     modes: Sequence[Mode] | None = None,
     dims: Sequence[int] | None = None,
-    ignore_identical_ids: bool = False,
-    on_run: Callable[[Pipeline, Run], None] | None = None,
+    measuring: Measuring = USUAL,
 ) -> Report:
     """Measure the pipelines of an index on a labelled set (a BEIR folder).
 
     Without ``modes`` and ``dims``: first the default pipeline exactly as ``Index.search`` runs it,
     then every mode at every width. With them: exactly those. Scores per width are exact, whatever
-    the index serves. Judged queries that the set does not hold are left out.
-    ``ignore_identical_ids`` drops hits with the query's id; ``on_run`` gets each ranking. Raises
-    InputError when no relevant document is in the index, UsageError for a width it does not have.
+    the index serves. Judged queries that the set does not hold are left out. Every row keeps its
+    values per query, and its ranking where ``measuring`` says so. Raises InputError when no
+    relevant document is in the index, UsageError for a width it does not have.
     """
     labelled = dataset if isinstance(dataset, BeirDataset) else BeirDataset.open(dataset, split)
     index.searcher.refresh()
     missing = missing_documents(index, labelled)
     searcher = index.searcher
-    pipelines = choose_pipelines(searcher, modes, dims)
-    runner = _Runner(searcher, labelled, ignore_identical_ids)
+    runner = _Runner(searcher, labelled, measuring)
     rows = []
-    for pipeline in pipelines:
+    for pipeline in choose_pipelines(searcher, modes, dims):
         run = runner.run(pipeline)
-        rows.append(runner.measure(pipeline, run))
-        if on_run is not None:
-            on_run(pipeline, run)
-    first = runner.evaluations[0]
+        found = runner.judge(run)
+        rows.append(runner.row(pipeline, found, run if measuring.keep_runs else None))
+        if measuring.on_run is not None:
+            measuring.on_run(pipeline, run)
     return Report(
-        queries=len(first.query_ids),
-        skipped=len(first.skipped),
+        queries=len(found.query_ids),
+        skipped=len(found.skipped),
         split=labelled.split,
         version=__version__,
         results=tuple(rows),
         missing_documents=missing,
+        dataset=labelled,
     )
 
 
@@ -122,21 +137,22 @@ def missing_documents(index: Index, dataset: BeirDataset) -> int:
 class _Runner:
     """Runs pipelines over one dataset; queries are encoded once."""
 
-    def __init__(self, searcher: Searcher, dataset: BeirDataset, ignore_same: bool) -> None:
+    def __init__(self, searcher: Searcher, dataset: BeirDataset, measuring: Measuring) -> None:
         self._searcher = searcher
-        self._ignore_same = ignore_same
+        self._measuring = measuring
         self._dataset = dataset
         self._qrels = {query.id: dataset.qrels[query.id] for query in dataset.queries}
         self._texts = [query.text for query in dataset.queries]
         self._vectors: Floats | None = None
-        self.evaluations: list[Evaluation] = []
 
     def run(self, pipeline: Pipeline) -> Run:
         return as_run(self._dataset, self._rank(pipeline, DEPTH))
 
-    def measure(self, pipeline: Pipeline, run: Run) -> ResultRow:
-        found = evaluate_run(self._qrels, run, ignore_identical_ids=self._ignore_same)
-        self.evaluations.append(found)
+    def judge(self, run: Run) -> Evaluation:
+        ignore = self._measuring.ignore_identical_ids
+        return evaluate_run(self._qrels, run, ignore_identical_ids=ignore)
+
+    def row(self, pipeline: Pipeline, found: Evaluation, run: Run | None) -> ResultRow:
         lexical = pipeline.mode == "lexical"
         return ResultRow(
             mode=pipeline.mode,
@@ -148,6 +164,8 @@ class _Runner:
             ann_recall=None if lexical else self._agreement(pipeline),
             index_kind=None if lexical else self._kind(pipeline),
             without_results=len(found.without_results),
+            evaluation=found,
+            run=run,
         )
 
     def _rank(self, pipeline: Pipeline, k: int) -> list[list[Ranked]]:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from semsearch.corpus import BeirDataset
+    from semsearch.metrics import Evaluation
+    from semsearch.types import Run
 
 TABLE_MEASURES = ("accuracy@1", "accuracy@10", "mrr@10", "ndcg@10", "map@100", "recall@100")
 """The columns of measures; the one in ``_INTERVAL_OF`` carries its interval."""
@@ -22,6 +27,10 @@ class ResultRow:
     means, not rounded; ``intervals`` maps them to the low and high bound of their 95 % bootstrap
     interval. ``ann_recall`` is the index's measured recall against exact search, None where it was
     not measured. ``without_results`` counts queries that got nothing and score 0.
+
+    ``evaluation`` has the values behind the means: ``query_ids`` and ``per_query("ndcg@10")``,
+    float64 ``(n_queries,)`` in their order. ``run`` is the ranking, kept only on request
+    (``Measuring.keep_runs``). Neither is part of the JSON or of a comparison of rows.
     """
 
     mode: str
@@ -33,6 +42,8 @@ class ResultRow:
     ann_recall: float | None = None
     index_kind: str | None = None
     without_results: int = 0
+    evaluation: Evaluation | None = field(default=None, compare=False, repr=False)
+    run: Run | None = field(default=None, compare=False, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """The row as plain JSON values."""
@@ -55,7 +66,8 @@ class Report:
 
     ``queries`` counts those in the means; ``skipped`` those left out because nothing is relevant to
     them; ``missing_documents`` the judged documents that the index lacks. ``version`` is that of
-    semsearch, ``split`` the qrels' name (``test``), None for files named one by one.
+    semsearch, ``split`` the qrels' name (``test``), None for files named one by one. ``dataset`` is
+    what was measured: its queries with their texts and metadata, and its judgements.
     """
 
     queries: int
@@ -64,6 +76,7 @@ class Report:
     version: str
     results: tuple[ResultRow, ...]
     missing_documents: int = 0
+    dataset: BeirDataset | None = field(default=None, compare=False, repr=False)
 
     @property
     def without_results(self) -> int:
