@@ -101,7 +101,7 @@ def read_folder(folder: Path) -> ModelConfig:
         modules=modules,
         transformer=transformer,
         tokenizer=tokenizer,
-        max_length=_max_length(modules[0].settings, tokenizer, transformer, first),
+        max_length=longest_input(modules[0].settings, tokenizer, transformer, first),
         lower_case=bool(modules[0].settings.get("do_lower_case", False)),
         include_prompt=all(m.settings.get("include_prompt", True) for m in modules),
         dim=dim,
@@ -123,7 +123,7 @@ def _modules(folder: Path) -> tuple[Module, ...]:
     entries = read_json(path)
     if not isinstance(entries, list) or not entries:
         raise ModelError(f"{path}: an array of modules is expected")
-    modules = tuple(_module(folder, entry, path) for entry in entries)
+    modules = tuple(read_module(folder, entry, path) for entry in entries)
     kinds = [module.kind for module in modules]
     for kind in kinds:
         if kind not in _SUPPORTED:
@@ -135,7 +135,11 @@ def _modules(folder: Path) -> tuple[Module, ...]:
     return modules
 
 
-def _module(folder: Path, entry: object, path: Path) -> Module:
+def read_module(folder: Path, entry: object, path: Path, *, pairs: bool = False) -> Module:
+    """One entry of ``modules.json``, with its settings; ``pairs`` in a cross-encoder's.
+
+    Raises ModelError.
+    """
     if not isinstance(entry, dict):
         raise ModelError(f"{path}: a module is not an object")
     kind = module_kind(entry.get("type"), path)
@@ -145,7 +149,7 @@ def _module(folder: Path, entry: object, path: Path) -> Module:
     settings = read_object(file, optional=kind in ("Transformer", "Normalize"))
     refuse_code(settings, file)
     if kind == "Transformer":
-        refuse_settings(settings, file)
+        refuse_settings(settings, file, pairs=pairs)
     if kind == "Dense":
         check_activation(settings, file)
     if kind == "Pooling":
@@ -193,12 +197,13 @@ def _document_prompt(prompts: Mapping[str, str]) -> str:
     return next((prompt for prompt in named if prompt), "")
 
 
-def _max_length(
+def longest_input(
     settings: Mapping[str, Any],
     tokenizer: Mapping[str, Any],
     transformer: Mapping[str, Any],
     first: Path,
 ) -> int:
+    """The model's maximum length in tokens, special ones included. Raises ModelError."""
     given = settings.get("processor_kwargs") or settings.get("tokenizer_args") or {}
     declared = given.get("model_max_length", settings.get("max_seq_length"))
     positions = transformer.get("max_position_embeddings")

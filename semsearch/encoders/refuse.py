@@ -29,6 +29,9 @@ _SETTINGS = {
     "processing_kwargs": frozenset[str](),
     "query_expansion": frozenset[str](),
 }
+_TASKS, _KINDS = frozenset({"feature-extraction"}), frozenset({"text"})
+_PAIR_TASKS = _TASKS | {"sequence-classification", "text-generation"}
+_PAIR_KINDS = _KINDS | {"message"}
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt", "*.h5", "*.msgpack")
 
 
@@ -65,15 +68,21 @@ def refuse_code(settings: Mapping[str, Any], path: Path) -> None:
         waiting.extend(value.values())
 
 
-def refuse_settings(settings: Mapping[str, Any], path: Path) -> None:
-    """Raise ModelError for settings of the Transformer module that we would not honour."""
+def refuse_settings(settings: Mapping[str, Any], path: Path, *, pairs: bool = False) -> None:
+    """Raise ModelError for settings of the Transformer module that we would not honour.
+
+    ``pairs`` says that it is a cross-encoder's.
+    """
+    tasks, kinds = (_PAIR_TASKS, _PAIR_KINDS) if pairs else (_TASKS, _KINDS)
     for key, allowed in _SETTINGS.items():
+        if pairs and key == "processing_kwargs":
+            continue  # plain values that say how a pair is laid out
         extra = set(settings.get(key) or ()) - allowed
         if extra:
             raise ModelError(f"{path}: {key!r} holds {sorted(extra)}, which is not supported")
     task = settings.get("transformer_task", "feature-extraction")
     modalities = settings.get("modality_config") or {"text": {}}
-    if task != "feature-extraction" or set(modalities) != {"text"}:
+    if task not in tasks or not kinds >= set(modalities) > set():
         raise ModelError(f"{path}: not a plain text encoder (task {task!r}, {sorted(modalities)})")
 
 

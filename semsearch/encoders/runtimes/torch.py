@@ -124,7 +124,7 @@ class TorchRuntime:
         self._offset: int | None = None
         self._lock = threading.Lock()  # the model's form does not change while it is used
         if self._on_cuda if packed is None else packed:
-            with quiet(), _translated():
+            with quiet(), translated():
                 self._offset = provable_offset(self._model, config.max_length, self._vectors)
         self.multiple = 8 if self._on_cuda and not self.packs else 1
 
@@ -156,7 +156,7 @@ class TorchRuntime:
     def _launch(self, ids: Ints, mask: Ints, prompt_length: int) -> _Flying:
         """Queue a batch; on CUDA nothing here waits for the device."""
         try:
-            with self._lock, _translated():
+            with self._lock, translated():
                 if self._offset is None:
                     features = padded_features(ids, mask)
                 else:
@@ -176,7 +176,7 @@ class TorchRuntime:
 
     def _land(self, batch: _Flying) -> Floats:
         """Wait for a batch; its vectors float32 (B, width)."""
-        with _translated():
+        with translated():
             if batch.done is not None:
                 batch.done.synchronize()
         found: Floats = batch.vectors.numpy()
@@ -234,7 +234,7 @@ class TorchRuntime:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """PyTorch's errors as ours: OutOfMemory and ModelError."""
     import torch
 
