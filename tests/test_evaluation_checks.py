@@ -5,6 +5,7 @@ import json
 import pytest
 
 from semsearch.corpus import BeirDataset
+from semsearch.evaluation import evaluate
 from semsearch.evaluation.checks import Check, check_data, example_text, unjudged_share
 from semsearch.types import Document
 from tests.fakes import FakeEncoder, opened
@@ -148,3 +149,24 @@ def test_an_example_is_read_as_a_sentence():
     assert example_text({"query": "q", "document": "d", "grade": 1}) == "query q, document d"
     many = Check("documents_missing", 7, 9, tuple({"document": f"d{n}"} for n in range(5)))
     assert str(many) == "7 judged documents are not in the index: document d0; document d1 ..."
+
+
+def test_an_evaluation_looks_at_its_data(tmp_path):
+    folder = write_set(tmp_path / "set", DOCUMENTS, QUERIES, QRELS)
+    with opened(tmp_path / "idx", FakeEncoder()) as index:
+        index.add(DOCUMENTS)
+        report = evaluate(index, folder, modes=["lexical", "dense"], dims=[32])
+        wanted = check_data(index.reader, BeirDataset.open(folder))
+    assert report.checks is not None
+    assert report.checks.checks == wanted.checks
+    # By words: q1 finds d1, d2; q2 d3, d4; q3 d5; q4 d1, d2, d5; q6 d6. By vectors: all six.
+    lexical, dense = report.checks.unjudged
+    assert lexical == pytest.approx((1 + 3) / 9)
+    assert dense == pytest.approx(1 - (3 + 1 + 1 + 1 + 3) / (5 * 6))
+    assert report.to_json()["checks"] == report.checks.to_json()
+    assert (
+        str(report).splitlines()[-5:]
+        == report.checks.note_lines(
+            but=["queries_missing", "queries_without_relevant", "documents_missing"]
+        )[-5:]
+    )

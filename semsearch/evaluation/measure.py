@@ -11,12 +11,14 @@ import numpy as np
 
 from semsearch import __version__
 from semsearch.corpus import BeirDataset
-from semsearch.errors import InputError, UsageError
+from semsearch.errors import InputError
+from semsearch.evaluation.checks import check_data, unjudged_share
+from semsearch.evaluation.pipelines import Pipeline, choose_pipelines
 from semsearch.evaluation.report import Report, ResultRow
 from semsearch.metrics import Evaluation, evaluate_run
 from semsearch.search.facade import Index
 from semsearch.search.owners import Ranked
-from semsearch.search.searcher import MODES, Mode, Options, Searcher
+from semsearch.search.searcher import Mode, Searcher
 from semsearch.types import Run
 
 if TYPE_CHECKING:
@@ -25,17 +27,7 @@ if TYPE_CHECKING:
 DEPTH = 100
 """Documents retrieved for each query: what map@100 and recall@100 look at."""
 
-_WIDTHS = (1024, 768, 512, 256, 128, 64)
 _RECALL_K = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Pipeline:
-    """One way to search. ``exact`` scans every vector; otherwise as ``query`` would be served."""
-
-    mode: Mode
-    dims: int
-    exact: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +68,10 @@ def evaluate(
     missing = missing_documents(index, labelled)
     searcher = index.searcher
     runner = _Runner(searcher, labelled, measuring)
-    rows = []
+    rows, unjudged = [], []
     for pipeline in choose_pipelines(searcher, modes, dims):
         run = runner.run(pipeline)
+        unjudged.append(runner.unjudged(run))
         found = runner.judge(run)
         rows.append(runner.row(pipeline, found, run if measuring.keep_runs else None))
         if measuring.on_run is not None:
@@ -91,6 +84,7 @@ def evaluate(
         results=tuple(rows),
         missing_documents=missing,
         dataset=labelled,
+        checks=check_data(index.reader, labelled, unjudged),
     )
 
 
@@ -100,25 +94,6 @@ def as_run(dataset: BeirDataset, rankings: Sequence[Sequence[Ranked]]) -> Run:
         query.id: {ranked.id: ranked.score for ranked in ranking}
         for query, ranking in zip(dataset.queries, rankings, strict=True)
     }
-
-
-def choose_pipelines(
-    searcher: Searcher, modes: Sequence[Mode] | None, dims: Sequence[int] | None
-) -> list[Pipeline]:
-    """The rows of a report: the default and everything beside it, or exactly what was asked."""
-    stored = searcher.snapshot.dims
-    for width in dims or ():
-        if not 1 <= width <= stored:
-            raise UsageError(
-                f"dims must be between 1 and {stored}, the width of this index, not {width}"
-            )
-    widths = list(dims or [stored, *(w for w in _WIDTHS if w < stored)])
-    rows = []
-    for mode in modes or MODES:
-        rows += [Pipeline(mode, w) for w in widths] if mode != "lexical" else [Pipeline(mode, 0)]
-    if modes is None and dims is None:
-        return [Pipeline("hybrid", stored, exact=False), *rows]
-    return rows
 
 
 def missing_documents(index: Index, dataset: BeirDataset) -> int:
@@ -148,6 +123,10 @@ class _Runner:
     def run(self, pipeline: Pipeline) -> Run:
         return as_run(self._dataset, self._rank(pipeline, DEPTH))
 
+    def unjudged(self, run: Run) -> float | None:
+        ignore = self._measuring.ignore_identical_ids
+        return unjudged_share(self._qrels, run, ignore_identical_ids=ignore)
+
     def judge(self, run: Run) -> Evaluation:
         ignore = self._measuring.ignore_identical_ids
         return evaluate_run(self._qrels, run, ignore_identical_ids=ignore)
@@ -171,8 +150,7 @@ class _Runner:
     def _rank(self, pipeline: Pipeline, k: int) -> list[list[Ranked]]:
         if pipeline.mode != "lexical" and self._vectors is None:
             self._vectors = self._searcher.encode(self._texts)
-        options = Options(pipeline.mode, pipeline.dims or None, exact=pipeline.exact)
-        return self._searcher.rank(self._texts, k, options, self._vectors)
+        return self._searcher.rank(self._texts, k, pipeline.options, self._vectors)
 
     def _kind(self, pipeline: Pipeline) -> str:
         return "exact" if pipeline.exact else self._searcher.source.vectors.kind

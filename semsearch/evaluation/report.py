@@ -4,10 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from semsearch.evaluation.columns import (
+    NOTHING,
+    Cell,
+    Column,
+    align,
+    bounds,
+    count,
+    number,
+    numbers,
+    p_is,
+    signed,
+    signed_bounds,
+    words,
+)
 
 if TYPE_CHECKING:
     from semsearch.corpus import BeirDataset
+    from semsearch.evaluation.checks import DataChecks
     from semsearch.metrics import Evaluation
     from semsearch.types import Run
 
@@ -16,6 +32,7 @@ TABLE_MEASURES = ("accuracy@1", "accuracy@10", "mrr@10", "ndcg@10", "map@100", "
 
 _INTERVAL_OF = "ndcg@10"
 _GAP = "  "
+_TOLD = ("queries_missing", "queries_without_relevant", "documents_missing")  # by other notes
 _NOTHING = "-"
 
 
@@ -26,7 +43,8 @@ class ResultRow:
     ``dims`` is None where no vectors take part. ``metrics`` maps measures such as ``ndcg@10`` to
     means, not rounded; ``intervals`` maps them to the low and high bound of their 95 % bootstrap
     interval. ``ann_recall`` is the index's measured recall against exact search, None where it was
-    not measured. ``without_results`` counts queries that got nothing and score 0.
+    not measured. ``without_results`` counts queries that got nothing and score 0. A run file has
+    the mode ``run`` and its ``name``.
 
     ``evaluation`` has the values behind the means: ``query_ids`` and ``per_query("ndcg@10")``,
     float64 ``(n_queries,)`` in their order. ``run`` is the ranking, kept only on request
@@ -44,10 +62,13 @@ class ResultRow:
     without_results: int = 0
     evaluation: Evaluation | None = field(default=None, compare=False, repr=False)
     run: Run | None = field(default=None, compare=False, repr=False)
+    name: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The row as plain JSON values."""
+        named = {} if self.name is None else {"name": self.name}
         return {
+            **named,
             "mode": self.mode,
             "dims": self.dims,
             "rerank": self.rerank,
@@ -67,7 +88,8 @@ class Report:
     ``queries`` counts those in the means; ``skipped`` those left out because nothing is relevant to
     them; ``missing_documents`` the judged documents that the index lacks. ``version`` is that of
     semsearch, ``split`` the qrels' name (``test``), None for files named one by one. ``dataset`` is
-    what was measured: its queries with their texts and metadata, and its judgements.
+    what was measured: its queries with their texts and metadata, and its judgements. ``checks`` is
+    what was looked for in the data before its numbers are believed.
     """
 
     queries: int
@@ -77,6 +99,7 @@ class Report:
     results: tuple[ResultRow, ...]
     missing_documents: int = 0
     dataset: BeirDataset | None = field(default=None, compare=False, repr=False)
+    checks: DataChecks | None = field(default=None, compare=False, repr=False)
 
     @property
     def without_results(self) -> int:
@@ -93,6 +116,7 @@ class Report:
             "missing_documents": self.missing_documents,
             "without_results": self.without_results,
             "results": [row.to_json() for row in self.results],
+            **({"checks": self.checks.to_json()} if self.checks else {}),
         }
 
     def __str__(self) -> str:
@@ -100,37 +124,33 @@ class Report:
         return "\n".join([*table_lines(self), *note_lines(self)])
 
 
-class _Cell(NamedTuple):
-    text: str
-    best: bool = False
-
-
 def table_lines(
     report: Report,
     *,
     measures: Sequence[str] = TABLE_MEASURES,
+    with_interval: Sequence[str] = (MAIN_MEASURE,),
     digits: int = 3,
     mark: Callable[[str], str] | None = None,
 ) -> list[str]:
     """Lay the rows out in columns: a line of headings, then one line per distinct row.
 
-    ``mark`` is given each value that is best in its column, so that a terminal can show it in
-    bold; it must not change the visible width. Values that are printed alike are best together. A
-    column whose values are all alike, and a report of a single row, have no best. The columns
-    ``rerank`` and ``ann recall`` appear only where they say something.
+    ``measures`` are columns; those also in ``with_interval`` show their 95 % interval. ``mark`` is
+    given each value that is best in its column, so that a terminal can show it in bold; it must not
+    change the visible width. Values that are printed alike are best together. A column whose values
+    are all alike, and a report of a single row, have no best. The columns ``rerank`` and ``ann
+    recall`` appear only where they say something.
     """
     rows = distinct(report.results)
     columns = [
-        _words("mode", [row.mode for row in rows]),
-        _words("dims", [_NOTHING if row.dims is None else str(row.dims) for row in rows]),
+        words("mode", [row.name or row.mode for row in rows]),
+        numbers("dims", [NOTHING if row.dims is None else str(row.dims) for row in rows]),
     ]
     if any(row.rerank != "none" for row in rows):
-        columns.insert(1, _words("rerank", [row.rerank for row in rows]))
-    columns += [_values(measure, rows, digits) for measure in measures]
+        columns.insert(1, words("rerank", [row.rerank for row in rows]))
+    columns += [_values(name, rows, digits, name in with_interval) for name in measures]
     if any(row.ann_recall not in (None, 1.0) for row in rows):
-        recalls = [_number(row.ann_recall, digits) for row in rows]
-        columns.append(_words("ann recall", recalls))
-    return _align(columns, mark)
+        columns.append(numbers("ann recall", [number(row.ann_recall, digits) for row in rows]))
+    return align(columns, mark)
 
 
 def distinct(rows: Sequence[ResultRow]) -> list[ResultRow]:
@@ -145,75 +165,60 @@ def distinct(rows: Sequence[ResultRow]) -> list[ResultRow]:
     return kept
 
 
-def note_lines(report: Report) -> list[str]:
+def note_lines(report: Report, with_interval: Sequence[str] = (MAIN_MEASURE,)) -> list[str]:
     """What must be known to read the table: counts of what was left out, missing or empty."""
-    first = _count(report.queries, "query", "queries")
+    first = count(report.queries, "query", "queries")
     if report.split:
         first += f" of split {report.split}"
-    if any(_INTERVAL_OF in row.intervals for row in report.results):
-        first += f"; [low, high] is the 95 % bootstrap interval of {_INTERVAL_OF}"
+    shown = [name for name in with_interval if any(name in row.intervals for row in report.results)]
+    if shown:
+        first += f"; [low, high] is the 95 % bootstrap interval of {', '.join(shown)}"
     lines = [first]
-    lines += _better_than_default(report.results)
+    lines += _better_than_default(distinct(report.results))
     if report.skipped:
-        left_out = _count(report.skipped, "query", "queries")
+        left_out = count(report.skipped, "query", "queries")
         lines.append(f"{left_out} left out: no document is judged relevant")
     if report.without_results:
-        empty = _count(report.without_results, "query", "queries")
+        empty = count(report.without_results, "query", "queries")
         lines.append(f"{empty} got no results and scored 0")
     if report.missing_documents:
-        missing = _count(report.missing_documents, "relevant document is", "relevant documents are")
+        missing = count(report.missing_documents, "relevant document is", "relevant documents are")
         lines.append(f"{missing} not in the index and cannot be found")
     return lines
 
 
 def _better_than_default(rows: Sequence[ResultRow]) -> list[str]:
-    """Say so when a mode beats the first row by more than the intervals leave open."""
-    if len(rows) < 2 or any(_INTERVAL_OF not in row.intervals for row in rows):
+    """Say so when another mode beats the first row by more than chance explains.
+
+    The best of several was chosen, so its p is corrected for their number.
+    """
+    others = [row for row in rows if row.mode != rows[0].mode and row.evaluation is not None]
+    first = rows[0] if others else None
+    if first is None or first.evaluation is None:
         return []
-    first, best = rows[0], max(rows, key=lambda row: row.metrics[_INTERVAL_OF])
-    open_until = first.intervals[_INTERVAL_OF][1]
-    if best.mode == first.mode or best.intervals[_INTERVAL_OF][0] <= open_until:
+    best = max(others, key=lambda row: row.metrics[MAIN_MEASURE])
+    if best.evaluation is None or best.metrics[MAIN_MEASURE] <= first.metrics[MAIN_MEASURE]:
+        return []
+    from semsearch.metrics import paired_test
+
+    ours, theirs = (e.per_query(MAIN_MEASURE) for e in (first.evaluation, best.evaluation))
+    found = paired_test(theirs, ours)
+    p = min(1.0, found.p * len(others))
+    if p >= SIGNIFICANT:
         return []
     return [
-        f"{best.mode} is better than {first.mode} here: {best.metrics[_INTERVAL_OF]:.3f} against"
-        f" {first.metrics[_INTERVAL_OF]:.3f} {_INTERVAL_OF}: use --mode {best.mode}"
+        f"{best.mode} is better than {first.mode} here: {signed(found.difference)}"
+        f"{signed_bounds((found.low, found.high))} {MAIN_MEASURE}, {p_is(p)}: use --mode {best.mode}"
     ]
 
 
-def _words(heading: str, texts: Sequence[str]) -> list[_Cell]:
-    return [_Cell(heading), *map(_Cell, texts)]
-
-
-def _values(measure: str, rows: Sequence[ResultRow], digits: int) -> list[_Cell]:
-    means = [_number(row.metrics.get(measure), digits) for row in rows]
-    numbers = {float(mean) for mean in means if mean != _NOTHING}
-    best = max(numbers) if len(numbers) > 1 else None
-    cells = [_Cell(measure)]
+def _values(measure: str, rows: Sequence[ResultRow], digits: int, with_interval: bool) -> Column:
+    means = [number(row.metrics.get(measure), digits) for row in rows]
+    values = {float(mean) for mean in means if mean != NOTHING}
+    best = max(values) if len(values) > 1 else None
+    cells = []
     for row, mean in zip(rows, means, strict=True):
-        interval = row.intervals.get(measure) if measure == _INTERVAL_OF else None
-        bounds = (
-            "" if interval is None else f" [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
-        )
-        cells.append(_Cell(mean + bounds, mean != _NOTHING and float(mean) == best))
-    return cells
-
-
-def _number(value: float | None, digits: int) -> str:
-    return _NOTHING if value is None else f"{value:.{digits}f}"
-
-
-def _align(columns: Sequence[Sequence[_Cell]], mark: Callable[[str], str] | None) -> list[str]:
-    """Pad words to the left and numbers to the right; trailing spaces are cut."""
-    lines = [""] * len(columns[0])
-    for column in columns:
-        width = max(len(cell.text) for cell in column)
-        words = column[0].text in ("mode", "rerank")
-        for line, cell in enumerate(column):
-            pad = " " * (width - len(cell.text))
-            text = mark(cell.text) if mark and cell.best else cell.text
-            lines[line] += _GAP * bool(lines[line]) + (text + pad if words else pad + text)
-    return [line.rstrip() for line in lines]
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"
+        interval = row.intervals.get(measure) if with_interval else None
+        marked = mean != NOTHING and float(mean) == best
+        cells.append(Cell(mean + bounds(interval, digits), marked))
+    return Column(measure, cells)
