@@ -12,6 +12,7 @@ from semsearch.evaluation.report import (
     note_lines,
     table_lines,
 )
+from semsearch.metrics import evaluate_run, paired_test
 
 
 def metrics_of(*values):
@@ -130,15 +131,33 @@ def test_notes_count_what_was_left_out():
     ]
 
 
-def row(mode: str, ndcg: float, low: float, high: float) -> ResultRow:
-    return ResultRow(mode, 8, "none", 100, {"ndcg@10": ndcg}, {"ndcg@10": (low, high)})
+def row(mode: str, values: list[float]) -> ResultRow:
+    """A row whose queries each have one relevant document, ranked where it scores ``values``."""
+    ranks = {1.0: 1, 0.5: 3}
+    qrels = {f"q{n:03d}": {"right": 1} for n in range(len(values))}
+    run = {
+        query: {f"wrong{i}": 9.0 - i for i in range(ranks[value] - 1)} | {"right": 1.0}
+        for query, value in zip(qrels, values, strict=True)
+    }
+    found = evaluate_run(qrels, run, ["ndcg@10"])
+    assert found.per_query("ndcg@10").tolist() == values
+    return ResultRow(mode, 8, "none", 100, found.means(), found.intervals(), evaluation=found)
 
 
 def test_a_mode_that_is_clearly_better_than_the_default_is_named():
-    clear = (row("hybrid", 0.5, 0.4, 0.6), row("lexical", 0.9, 0.8, 0.95))
-    (_, line) = note_lines(Report(9, 0, None, "1", clear))
-    assert line == (
-        "lexical is better than hybrid here: 0.900 against 0.500 ndcg@10: use --mode lexical"
-    )
-    unclear = (row("hybrid", 0.5, 0.4, 0.6), row("lexical", 0.7, 0.55, 0.8))
-    assert len(note_lines(Report(9, 0, None, "1", unclear))) == 1
+    worse, better = row("hybrid", [0.5] * 20), row("lexical", [1.0] * 15 + [0.5] * 5)
+    (_, line) = note_lines(Report(20, 0, None, "1", (worse, better)))
+    assert line.startswith("lexical is better than hybrid here: +0.375 [+0.275, +0.4")
+    assert line.endswith("] ndcg@10, p < 0.001: use --mode lexical")
+    assert len(note_lines(Report(20, 0, None, "1", (better, worse)))) == 1
+
+
+def test_a_mode_that_chance_may_have_made_better_is_not_named():
+    first, second = row("hybrid", [0.5] * 20), row("lexical", [1.0] * 5 + [0.5] * 15)
+    p = paired_test([1.0] * 5 + [0.5] * 15, [0.5] * 20).p
+    assert p == 2 / 2**5
+    assert len(note_lines(Report(20, 0, None, "1", (first, second)))) == 1
+    third = row("lexical", [1.0] * 6 + [0.5] * 14)  # p 1/32: alone it would do
+    assert len(note_lines(Report(20, 0, None, "1", (first, third)))) == 2
+    both = (first, third, row("dense", [1.0] * 3 + [0.5] * 17))
+    assert len(note_lines(Report(20, 0, None, "1", both))) == 1, "the better of two was chosen"

@@ -72,8 +72,9 @@ def evaluate(dataset: str | None, folder: str | None, as_json: bool, **options: 
     if dataset is None:
         raise click.UsageError("Missing argument 'DATASET'.")
     from semsearch.corpus import BeirDataset
-    from semsearch.evaluation.measure import Measuring, Pipeline
+    from semsearch.evaluation.measure import Measuring
     from semsearch.evaluation.measure import evaluate as measure
+    from semsearch.evaluation.pipelines import Pipeline
 
     labelled = BeirDataset.open(dataset, options["split"], options["queries"], options["qrels"])
     if labelled.missing_queries:

@@ -20,6 +20,7 @@ from semsearch.evaluation.columns import (
     signed_bounds,
     words,
 )
+from semsearch.metrics import paired_test
 
 if TYPE_CHECKING:
     from semsearch.corpus import BeirDataset
@@ -28,12 +29,15 @@ if TYPE_CHECKING:
     from semsearch.types import Run
 
 TABLE_MEASURES = ("accuracy@1", "accuracy@10", "mrr@10", "ndcg@10", "map@100", "recall@100")
-"""The columns of measures; the one in ``_INTERVAL_OF`` carries its interval."""
+"""The columns of measures where none are named."""
 
-_INTERVAL_OF = "ndcg@10"
-_GAP = "  "
+MAIN_MEASURE = "ndcg@10"
+"""What is meant where no measure is named: by intervals, differences, gates, worst queries."""
+
+SIGNIFICANT = 0.05
+"""A difference whose p is below is called one."""
+
 _TOLD = ("queries_missing", "queries_without_relevant", "documents_missing")  # by other notes
-_NOTHING = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +188,8 @@ def note_lines(report: Report, with_interval: Sequence[str] = (MAIN_MEASURE,)) -
     if report.missing_documents:
         missing = count(report.missing_documents, "relevant document is", "relevant documents are")
         lines.append(f"{missing} not in the index and cannot be found")
+    if report.checks:
+        lines += report.checks.note_lines(but=_TOLD)
     return lines
 
 
@@ -199,16 +205,15 @@ def _better_than_default(rows: Sequence[ResultRow]) -> list[str]:
     best = max(others, key=lambda row: row.metrics[MAIN_MEASURE])
     if best.evaluation is None or best.metrics[MAIN_MEASURE] <= first.metrics[MAIN_MEASURE]:
         return []
-    from semsearch.metrics import paired_test
-
     ours, theirs = (e.per_query(MAIN_MEASURE) for e in (first.evaluation, best.evaluation))
     found = paired_test(theirs, ours)
     p = min(1.0, found.p * len(others))
     if p >= SIGNIFICANT:
         return []
+    difference = f"{signed(found.difference)}{signed_bounds((found.low, found.high))}"
     return [
-        f"{best.mode} is better than {first.mode} here: {signed(found.difference)}"
-        f"{signed_bounds((found.low, found.high))} {MAIN_MEASURE}, {p_is(p)}: use --mode {best.mode}"
+        f"{best.mode} is better than {first.mode} here: {difference} {MAIN_MEASURE}, {p_is(p)}:"
+        f" use --mode {best.mode}"
     ]
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         PairedTest,
         bootstrap_interval,
         bootstrap_intervals,
+        holm,
         paired_test,
     )
 
@@ -31,6 +32,7 @@ __all__ = [
     "bootstrap_intervals",
     "evaluate_run",
     "explain_rules",
+    "holm",
     "paired_test",
     "rank_documents",
 ]
@@ -47,6 +49,7 @@ __getattr__ = lazy_names(
         "bootstrap_intervals": ".statistics",
         "evaluate_run": ".evaluate",
         "explain_rules": ".rules",
+        "holm": ".statistics",
         "paired_test": ".statistics",
         "rank_documents": ".ordering",
     },
