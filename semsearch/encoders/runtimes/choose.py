@@ -70,7 +70,7 @@ def _float(
     device: str | None,
 ) -> Runtime:
     """Whatever computes any precision but int8."""
-    if runtime == "openvino" or (runtime == "auto" and _prefers_openvino(config, device)):
+    if runtime == "openvino" or (runtime == "auto" and prefers_openvino(device)):
         try:
             return _openvino(config, fingerprint, precision)
         except (ImportError, ModelError) as exc:
@@ -107,7 +107,8 @@ def leaves_prompt_out(config: ModelConfig) -> bool:
     return not config.include_prompt and bool(config.query_prompt or config.document_prompt)
 
 
-def _prefers_openvino(config: ModelConfig, device: str | None) -> bool:
+def prefers_openvino(device: str | None) -> bool:
+    """Whether ``auto`` means OpenVINO: on a CPU, and where no NVIDIA device is there."""
     if device is not None:
         return device == "cpu"
     if not sees_nvidia():
