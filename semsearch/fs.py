@@ -154,6 +154,28 @@ def write_file(path: Path, data: bytes) -> None:
         new.publish(path.name)
 
 
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder that gets its name at the end of the block, or is gone without a trace.
+
+    Raises StorageError, also where something that is not empty has that name.
+    """
+    import shutil  # a query that starts cold does without
+
+    make_folder(folder.parent)
+    temporary = folder.parent / f".tmp-{os.getpid()}-{secrets.token_hex(4)}"
+    with storage_errors(folder):
+        temporary.mkdir()
+    try:
+        yield temporary
+        with storage_errors(folder):
+            point("rename")
+            os.rename(temporary, folder)
+        sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def remove(path: Path) -> None:
     """Delete a file that nothing refers to any more. Raises StorageError."""
     with storage_errors(path):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from semsearch.cli.documents import write_set
 from semsearch.cli.evaluate import print_report
 from semsearch.cli.output import count, json_option, print_json, progress_bar
 from semsearch.cli.query import print_hits
@@ -36,12 +37,21 @@ QUESTIONS = (
     help="Where to put the index; it is kept.",
 )
 @click.option("-m", "--model", help="A sentence-transformers folder or name.")
+@click.option(
+    "--beir",
+    "target",
+    type=click.Path(path_type=Path),
+    help="Only write documentation, questions and judgements to a new folder in BEIR's layout.",
+)
 @json_option
-def demo(folder: str, model: str | None, as_json: bool) -> None:
+def demo(folder: str, model: str | None, target: Path | None, as_json: bool) -> None:
     """Index Python's own documentation, ask it questions, and measure the answers.
 
     The questions and judgements come with semsearch; the measures are those of their test split.
     """
+    if target is not None:
+        _write(target)
+        return
     from semsearch.search.facade import Index
 
     with Index(folder, model) as index:
@@ -62,6 +72,15 @@ def demo(folder: str, model: str | None, as_json: bool) -> None:
         click.echo()
         click.echo(f"Ask it yourself:  semsearch query 'your question' -i {folder}")
         click.echo("Your own corpus:  semsearch index corpus.jsonl && semsearch query '...'")
+
+
+def _write(target: Path) -> None:
+    from semsearch.corpus.stdlib import read_stdlib
+    from semsearch.corpus.stdlib.labels import labelled_set
+
+    labels = labelled_set()
+    judged = sorted((labels / "qrels").glob("*.tsv"))
+    write_set(target, read_stdlib(), labels / "queries.jsonl", judged)
 
 
 def _index(index: Index) -> tuple[Summary, float]:

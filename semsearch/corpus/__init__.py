@@ -11,6 +11,7 @@ from semsearch.lazy import lazy_names
 
 if TYPE_CHECKING:
     from semsearch.corpus.beir import BeirDataset
+    from semsearch.corpus.beir_writer import write_beir
     from semsearch.corpus.qrels import read_qrels, write_qrels
     from semsearch.corpus.queries import read_queries
     from semsearch.corpus.read import read_corpus
@@ -22,6 +23,7 @@ __all__ = [
     "read_qrels",
     "read_queries",
     "read_run",
+    "write_beir",
     "write_qrels",
     "write_run",
 ]
@@ -34,6 +36,7 @@ __getattr__ = lazy_names(
         "read_qrels": ".qrels",
         "read_queries": ".queries",
         "read_run": ".runs",
+        "write_beir": ".beir_writer",
         "write_qrels": ".qrels",
         "write_run": ".runs",
     },

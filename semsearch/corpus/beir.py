@@ -56,7 +56,7 @@ class BeirDataset:
             split, qrels_file = _choose(folder / "qrels", split)
         else:
             qrels_file = Path(qrels)
-            split = split or _split_name(qrels_file)
+            split = split or split_name(qrels_file)
         judged = read_qrels(qrels_file)
         known = [query for query in read_queries(queries_file) if query.id in judged]
         if judged and not known:
@@ -114,9 +114,10 @@ def _splits(folder: Path) -> dict[str, Path]:
     for suffix in _QRELS_SUFFIXES:
         for path in sorted(folder.glob(f"*{suffix}")):
             if path.is_file() and not path.name.startswith("."):
-                splits.setdefault(_split_name(path), path)
+                splits.setdefault(split_name(path), path)
     return dict(sorted(splits.items()))
 
 
-def _split_name(path: Path) -> str:
+def split_name(path: Path) -> str:
+    """What a file of judgements is the split of: ``test`` for ``qrels/test.tsv.gz``."""
     return path.name.removesuffix(".gz").rsplit(".", 1)[0]

@@ -33,6 +33,21 @@ def check_id(value: str, file: str | Path) -> str:
     if not value or any(map(str.isspace, value)):
         message = f"the id {value!r} is empty or holds white space, which this format cannot hold"
         raise InputError(f"{message}: rename the document or query", file)
+    return _check_characters(value, file)
+
+
+def check_cell(value: str, file: str | Path) -> str:
+    """Return ``value`` if it can be one cell of a table with tabs: white space within may be.
+
+    Raises InputError.
+    """
+    if value.splitlines() != [value] or "\t" in value or value != value.strip():
+        message = f"the id {value!r} is empty or holds a tab, a line break or white space at an end"
+        raise InputError(f"{message}: rename the document or query", file)
+    return _check_characters(value, file)
+
+
+def _check_characters(value: str, file: str | Path) -> str:
     if value.startswith("\ufeff") or mend(value) != value:
         raise InputError(f"the id {value!a} holds characters that no UTF-8 text file can", file)
     return value

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from semsearch.corpus.columns import check_id, integer, split_columns, write_lines
+from semsearch.corpus.columns import check_cell, check_id, integer, split_columns, write_lines
 from semsearch.corpus.text import good_lines, name_of
 from semsearch.errors import InputError
 from semsearch.types import Qrels
@@ -84,19 +84,21 @@ def write_qrels(path: str | Path, qrels: Qrels) -> None:
 
     A file named ``.tsv`` or ``.tsv.gz`` gets BEIR's table with its header, any other TREC's four
     columns; gzip when named ``.gz``. It appears whole or not at all. Raises InputError for an id
-    with white space or characters that UTF-8 cannot hold, StorageError.
+    that the layout cannot hold (white space, in a table only at an end, tabs and line breaks;
+    characters that UTF-8 cannot hold), StorageError.
     """
     table = str(path).lower().removesuffix(".gz").endswith(".tsv")
     write_lines(path, _lines(path, qrels, table))
 
 
 def _lines(path: str | Path, qrels: Qrels, table: bool) -> Iterator[str]:
+    check = check_cell if table else check_id
     if table:
         yield f"{_HEADER}\n"
     for query, judged in qrels.items():
-        check_id(query, path)
+        check(query, path)
         for document, grade in judged.items():
-            check_id(document, path)
+            check(document, path)
             yield f"{query}\t{document}\t{grade}\n" if table else f"{query} 0 {document} {grade}\n"
 
 
