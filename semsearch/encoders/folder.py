@@ -14,6 +14,7 @@ from typing import Any
 
 from semsearch.encoders.readjson import read_json, read_object
 from semsearch.encoders.refuse import (
+    CROSS_ENCODER,
     check_activation,
     module_kind,
     refuse_code,
@@ -117,6 +118,9 @@ def read_folder(folder: Path) -> ModelConfig:
 def _modules(folder: Path) -> tuple[Module, ...]:
     path = folder / "modules.json"
     if not path.is_file():
+        names = read_object(folder / "config.json", optional=True).get("architectures") or ()
+        if any(str(name).endswith("ForSequenceClassification") for name in names):
+            raise ModelError(f"{folder}: {CROSS_ENCODER}")
         raise ModelError(
             f"{folder}: not a sentence-transformers model folder (modules.json is missing)"
         )

@@ -29,6 +29,8 @@ _SETTINGS = {
     "processing_kwargs": frozenset[str](),
     "query_expansion": frozenset[str](),
 }
+CROSS_ENCODER = "scores pairs of texts (a cross-encoder): it can rerank, not encode"
+
 _TASKS, _KINDS = frozenset({"feature-extraction"}), frozenset({"text"})
 _PAIR_TASKS = _TASKS | {"sequence-classification", "text-generation"}
 _PAIR_KINDS = _KINDS | {"message"}
@@ -82,6 +84,8 @@ def refuse_settings(settings: Mapping[str, Any], path: Path, *, pairs: bool = Fa
             raise ModelError(f"{path}: {key!r} holds {sorted(extra)}, which is not supported")
     task = settings.get("transformer_task", "feature-extraction")
     modalities = settings.get("modality_config") or {"text": {}}
+    if task == "sequence-classification" and not pairs:
+        raise ModelError(f"{path}: {CROSS_ENCODER}")
     if task not in tasks or not kinds >= set(modalities) > set():
         raise ModelError(f"{path}: not a plain text encoder (task {task!r}, {sorted(modalities)})")
 
