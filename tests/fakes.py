@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from semsearch.collection.layout import Layout
 from semsearch.collection.reader import Reader
 from semsearch.collection.writer import open_for_writing
 from semsearch.encoders import Encoded, Encoder, open_encoder
+from semsearch.encoders.tokens import Tokenized
 from semsearch.index import build, faiss_index
 from semsearch.index.faiss_index import FaissIndex
 from semsearch.indexing import Source, Summary, run_indexing
@@ -32,6 +34,27 @@ if TYPE_CHECKING:
 
 _BATCH = 16
 WORDS = [a + b + c for a in "bcdfghklmn" for b in "aio" for c in "lr"]
+
+
+class FakeTokens:
+    """Words as tokens, with what cutting into passages uses of ``semsearch.encoders.Tokens``."""
+
+    special_tokens = 2
+
+    def __init__(self, max_length: int) -> None:
+        self.max_length = max_length
+
+    def length(self, text: str) -> int:
+        return len(_words(text))
+
+    def offsets(self, text: str) -> np.ndarray:
+        found = [match.span() for match in re.finditer(r"\w+", text)]
+        return np.array(found, np.int64).reshape(-1, 2)
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
+        rows = [np.zeros(len(_words(text)) + 2, np.int64) for text in texts]
+        most = self.max_length
+        return [Tokenized(row[:most], len(row), len(row) > most, 0) for row in rows]
 
 
 class FakeEncoder:
@@ -58,6 +81,8 @@ class FakeEncoder:
         self.max_length = max_length
         self.matryoshka_dims = matryoshka_dims
         self.prompts: dict[str, str] = {}
+        self.config = SimpleNamespace(document_prompt="")
+        self.tokens = FakeTokens(max_length)
         identity = f"{name} {dim} {matryoshka_dims} {max_length}"
         self.fingerprint = hashlib.sha256(identity.encode()).hexdigest()
         self.before_batch = before_batch

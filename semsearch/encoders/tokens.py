@@ -6,6 +6,7 @@ then cut here to the model's maximum with its special tokens kept, and the cut i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
 _CHARACTERS = 64
 """Characters per token of the maximum length that are tokenized at first. Real text has 1 to 10."""
 
-_MOST = 1_000_000
+MOST_CHARACTERS = 1_000_000
 """Characters of one text that are ever tokenized, so that a 50 MB line costs no gigabytes."""
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +77,13 @@ class Tokens:
     def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
         """Tokenize texts, in order. Lone surrogates become U+FFFD; nothing is stripped."""
         clean = [without_surrogates(text) for text in texts]
-        bound = min(self.max_length * _CHARACTERS, _MOST)
+        bound = min(self.max_length * _CHARACTERS, MOST_CHARACTERS)
         rows = self._encode([text[:bound] for text in clean])
         results = []
         for text, ids in zip(clean, rows, strict=True):
             used = bound
-            while len(ids) <= self.max_length and used < min(len(text), _MOST):
-                used = min(used * 8, _MOST)  # a long run of characters made few tokens
+            while len(ids) <= self.max_length and used < min(len(text), MOST_CHARACTERS):
+                used = min(used * 8, MOST_CHARACTERS)  # a long run of characters made few tokens
                 ids = self._encode([text[:used]])[0]
             if self._cut_left and used < len(text):
                 ids = self._encode([text[-used:]])[0]
@@ -90,6 +94,21 @@ class Tokens:
         """Ids int64 (m,) of a text with the special tokens that every text gets around them."""
         whole = self._encode([""])[0]
         return np.concatenate((whole[: self._prefix], body, whole[len(whole) - self._suffix :]))
+
+    def length(self, text: str) -> int:
+        """Tokens of a text without special ones."""
+        return len(self._encode([text])[0]) - self.special_tokens
+
+    def offsets(self, text: str) -> Ints:
+        """Where the tokens of a text lie in it, special ones left out: int64 (n, 2), ascending.
+
+        A token is the characters ``start`` to ``end``; several tokens may share a character. At
+        most ``MOST_CHARACTERS`` should be asked for at once: it takes some 100 bytes a token.
+        """
+        clean = text if text.isascii() else _SURROGATE.sub("\ufffd", text)
+        encoding = self._tokenizer.encode(clean, add_special_tokens=False)
+        found = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+        return np.maximum.accumulate(found, axis=0)
 
     def prompt_length(self, prompt: str) -> int:
         """Tokens of a prompt by itself, special ones before it included."""

@@ -7,19 +7,22 @@ from typing import TYPE_CHECKING
 from semsearch.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from semsearch.indexing.long_text import LongText, choose_long_text
     from semsearch.indexing.run import run_indexing
     from semsearch.indexing.source import Source
     from semsearch.indexing.summary import OnDuplicate, Summary
 
 
-__all__ = ["OnDuplicate", "Source", "Summary", "run_indexing"]
+__all__ = ["LongText", "OnDuplicate", "Source", "Summary", "choose_long_text", "run_indexing"]
 
 __getattr__ = lazy_names(
     __name__,
     {
+        "LongText": ".long_text",
         "OnDuplicate": ".summary",
         "Source": ".source",
         "Summary": ".summary",
+        "choose_long_text": ".long_text",
         "run_indexing": ".run",
     },
 )

@@ -20,6 +20,7 @@ from semsearch.collection.maintain import fit_rotation_if_due, merge_segments
 from semsearch.collection.writer import Writer
 from semsearch.errors import InputError, ModelError
 from semsearch.indexing.ahead import Abandoned, one_ahead
+from semsearch.indexing.long_text import LongText, LongTexts, Piece
 from semsearch.indexing.source import WINDOW_DOCUMENTS, SeenIds, Source, windows
 from semsearch.indexing.summary import OnDuplicate, Summary
 from semsearch.store import documents, passages
@@ -33,12 +34,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class _Stored:
+    """What is stored of a document, or will be: how it was cut is known once it is."""
+
+    source: str
+    content_hash: bytes
+    extent: passages.Extent | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class _Window:
-    """``read`` documents of the input: those to store, their texts' hashes, the texts to encode."""
+    """``read`` documents of the input: those to store, their passages, the texts to encode."""
 
     read: int
     changed: list[Document]
-    hashes: list[bytes]
+    pieces: list[list[Piece]]
     texts: dict[bytes, str]
 
 
@@ -54,6 +64,7 @@ class Indexer:
         writer: Writer,
         encoder: Encoder,
         *,
+        long_text: LongText,
         on_duplicate: OnDuplicate = "error",
         prune: bool = False,
         progress: Callable[[int], None] | None = None,
@@ -63,6 +74,7 @@ class Indexer:
         self._on_duplicate = on_duplicate
         self._prune = prune
         self._progress = progress or (lambda _: None)
+        self._long = LongTexts(encoder, long_text)
         self._seen = SeenIds()
         self._read = 0
         self.summary = Summary()
@@ -93,19 +105,22 @@ class Indexer:
         wanted, again = self._without_duplicates([replace(d, source=uri) for d in texts])
         stored = self._stored(wanted, [d for d in before.changed if d.id in again])
         changed = [d for d in wanted if self._is_changed(d, stored.get(d.id), d.id in again)]
-        contents = [document.content for document in changed]
-        hashes = [passages.text_hash(content) for content in contents]
-        known = self._rows_known(set(hashes)).keys() | before.texts.keys()
-        new = {h: c for h, c in zip(hashes, contents, strict=True) if h not in known}
-        return _Window(len(read), changed, hashes, new)
+        pieces, texts_of = self._long.cut(changed)
+        known = self._rows_known(texts_of).keys() | before.texts.keys()
+        new = {h: text for h, text in texts_of.items() if h not in known}
+        return _Window(len(read), changed, pieces, new)
 
-    def _stored(
-        self, wanted: Sequence[Document], newer: Sequence[Document]
-    ) -> dict[str, tuple[str, bytes]]:
-        """Source and content hash by id: of ``newer`` documents, else as they are committed."""
-        rows = documents.live_by_id(self._writer.connection, [d.id for d in wanted])
-        found = {id: (row.source, row.content_hash) for id, row in rows.items()}
-        return found | {d.id: (d.source, documents.content_hash(d)) for d in newer}
+    def _stored(self, wanted: Sequence[Document], newer: Sequence[Document]) -> dict[str, _Stored]:
+        """By id: what is stored of ``newer`` documents, else as it is committed."""
+        connection = self._writer.connection
+        rows = documents.live_by_id(connection, [d.id for d in wanted])
+        owners = [row.doc_id for row in rows.values()]
+        extents = passages.extents_of(connection, owners, self._encoder.max_length)
+        found = {
+            id: _Stored(row.source, row.content_hash, extents.get(row.doc_id))
+            for id, row in rows.items()
+        }
+        return found | {d.id: _Stored(d.source, documents.content_hash(d)) for d in newer}
 
     def _without_duplicates(self, window: Sequence[Document]) -> tuple[list[Document], set[str]]:
         """The documents to keep, and those ids among them that an earlier window had."""
@@ -136,31 +151,38 @@ class Indexer:
         self.summary.empty_ids.extend(d.id for d in empty[: 5 - len(self.summary.empty_ids)])
         return [document for document in window if document.content]
 
-    def _is_changed(
-        self, document: Document, stored: tuple[str, bytes] | None, counted: bool
-    ) -> bool:
+    def _is_changed(self, document: Document, stored: _Stored | None, counted: bool) -> bool:
         """Whether to store it; ``counted`` if this run counted a document of this id before."""
         if stored is None:
             self.summary.new += not counted
             return True
-        other_source = stored[0] != document.source
-        other_content = stored[1] != documents.content_hash(document)
+        extent = stored.extent
+        other_source = stored.source != document.source
+        other_content = stored.content_hash != documents.content_hash(document) or (
+            extent is not None and self._long.is_outdated(extent)
+        )
         if not counted:
             self.summary.moved += other_source
             self.summary.updated += other_content
             self.summary.unchanged += not other_content
-        return other_content or other_source
+        if other_content or other_source:
+            return True
+        if extent is not None:
+            self.summary.count(extent)
+        return False
 
     def _encode(self, window: _Window, stop: Event) -> Encoded | None:
         """The vectors of a window's new texts; in a thread that has no business with the writer."""
-        reported = 0
+        encoded_texts = reported = 0
 
         def report(texts: int) -> None:
-            nonlocal reported
+            nonlocal encoded_texts, reported
             if stop.is_set():
                 raise Abandoned
-            reported += texts
-            self._progress(texts)
+            encoded_texts += texts
+            share = window.read * encoded_texts // len(window.texts)  # in documents
+            self._progress(share - reported)
+            reported = share
 
         encoded = None
         if window.texts:
@@ -177,13 +199,17 @@ class Indexer:
             return
         reorganise(self._writer)
         found = {} if encoded is None else self._new_passages(window.texts, encoded)
-        found.update(self._known(set(window.hashes) - found.keys()))
-        self._writer.commit(
-            [
-                Change(document, (replace(found[h], end=len(document.content)),))
-                for document, h in zip(window.changed, window.hashes, strict=True)
-            ]
-        )
+        found.update(self._known({p.text_hash for d in window.pieces for p in d} - found.keys()))
+        changes = [
+            Change(
+                document,
+                tuple(replace(found[p.text_hash], start=p.span.start, end=p.span.end) for p in cut),
+            )
+            for document, cut in zip(window.changed, window.pieces, strict=True)
+        ]
+        self._writer.commit(changes)
+        for change in changes:
+            self.summary.count(self._long.extent(change.passages))
 
     def _rows_known(self, hashes: Collection[bytes]) -> dict[bytes, passages.PassageRow]:
         encoder = self._writer.snapshot.encoder
@@ -208,7 +234,6 @@ class Indexer:
         self.summary.encoded += len(hashes)
         self.summary.tokens += int(encoded.tokens.sum())
         self.summary.unknown += int(encoded.unknown.sum())
-        self.summary.truncated += int(encoded.truncated.sum())
         return {
             h: NewPassage(
                 0, 0, h, stored[i], int(encoded.tokens[i]), int(encoded.unknown[i]),

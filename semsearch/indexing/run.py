@@ -12,6 +12,7 @@ from semsearch.collection.vector_build import build_vector_cache
 from semsearch.collection.writer import Writer
 from semsearch.errors import InputError, Mismatch, UsageError
 from semsearch.indexing.indexer import Indexer, reorganise
+from semsearch.indexing.long_text import settle_long_text
 from semsearch.indexing.source import Source
 from semsearch.indexing.summary import OnDuplicate, Summary
 from semsearch.store import catalog
@@ -34,10 +35,19 @@ def run_indexing(
     """Bring an index up to date with its sources, its derived files too.
 
     ``dims`` is the stored width of a new index. Raises Mismatch when the index was made by another
-    model or at another width, InputError for bad documents, StorageError.
+    model or at another width, InputError for bad documents, StorageError. Long texts are treated as
+    the index does (``choose_long_text``).
     """
+    long_text = settle_long_text(writer)
     _adopt(writer, encoder, dims)
-    indexer = Indexer(writer, encoder, on_duplicate=on_duplicate, prune=prune, progress=progress)
+    indexer = Indexer(
+        writer,
+        encoder,
+        long_text=long_text,
+        on_duplicate=on_duplicate,
+        prune=prune,
+        progress=progress,
+    )
     try:
         summary = indexer.run(sources)
     except InputError:  # what came before is committed: make it quick to search

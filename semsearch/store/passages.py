@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,18 @@ class PassageRow:
     tokens: int
     unknown: int
     truncated: int
+
+
+class Extent(NamedTuple):
+    """How much of a document its passages hold: ``truncated`` of them lost ``lost`` tokens."""
+
+    passages: int
+    truncated: int
+    lost: int
+
+
+_LOST = "CASE WHEN truncated THEN max(tokens - ?1, 0) ELSE 0 END"
+"""Tokens of a passage beyond the model's maximum length, which is the first parameter."""
 
 
 def text_hash(content: str) -> bytes:
@@ -127,10 +139,36 @@ def vids_of(connection: sqlite3.Connection, doc_ids: Ints) -> Ints:
     return np.sort(np.array(json.loads(found), np.int64))
 
 
-def count_truncated(connection: sqlite3.Connection) -> int:
-    """How many live passages were longer than the model reads."""
+def extents_of(
+    connection: sqlite3.Connection, doc_ids: Iterable[int], max_length: int
+) -> dict[int, Extent]:
+    """How much of each document its passages hold."""
+    found = {}
+    for batch in batches(doc_ids):
+        rows = connection.execute(
+            f"SELECT doc_id, count(*), sum(truncated), sum({_LOST}) FROM passage"
+            " WHERE doc_id IN (SELECT value FROM json_each(?2)) GROUP BY doc_id",
+            (max_length, json.dumps(batch)),
+        )
+        found.update({row[0]: Extent(*row[1:]) for row in rows})
+    return found
+
+
+def count_chunked(connection: sqlite3.Connection) -> int:
+    """How many live documents have several passages."""
     row = connection.execute(
         "SELECT count(*) FROM passage p JOIN document d ON d.doc_id = p.doc_id"
-        " WHERE p.truncated = 1 AND d.deleted_gen IS NULL"
+        " WHERE p.ord = 1 AND d.deleted_gen IS NULL"
     ).fetchone()
     return int(row[0])
+
+
+def count_truncated(connection: sqlite3.Connection, max_length: int) -> tuple[int, int]:
+    """How many live documents have text that no vector holds, and how many tokens of it."""
+    row = connection.execute(
+        f"SELECT count(DISTINCT p.doc_id), coalesce(sum({_LOST}), 0)"
+        " FROM passage p JOIN document d ON d.doc_id = p.doc_id"
+        " WHERE p.truncated = 1 AND d.deleted_gen IS NULL",
+        (max_length,),
+    ).fetchone()
+    return int(row[0]), int(row[1])

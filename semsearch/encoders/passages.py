@@ -1,0 +1,213 @@
+"""Texts longer than a model reads, cut into overlapping passages by the model's own tokenizer.
+
+A passage is a span of the text's characters. Spans ascend, overlap, cover the text from its first
+character to its last, and the text of each is one that the model reads whole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from semsearch.encoders.tokens import MOST_CHARACTERS
+
+if TYPE_CHECKING:
+    from semsearch.encoders.tokens import Tokens
+    from semsearch.types import Ints
+
+OVERLAP = 0.2
+"""The share of a passage that the next one repeats."""
+
+_LAST = 0.25
+"""The share of a passage at whose end a sentence's or a word's end is looked for."""
+
+_CHARACTERS = 64
+"""Characters per token that are tokenized at a time. Real text has 1 to 10."""
+
+_BATCH = 1_024
+"""Passages that are tokenized again at a time, to see that they fit."""
+
+_SENTENCE_END = re.compile(
+    r"(?:[.!?\u2026\u0964\u0965][\"')\]\u201d\u2019\u00bb]*|\n)\s*$|[。！？]\s*$"
+)
+
+
+class Span(NamedTuple):
+    """The characters ``start`` to ``end`` of a text."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cutter:
+    """Cuts texts for one model: with ``prompt`` before it, every passage fits its maximum length.
+
+    ``overlap`` is a share of the passage, 0 to 0.5. Safe to use from several threads.
+    """
+
+    tokens: Tokens
+    prompt: str = ""
+    overlap: float = OVERLAP
+
+    @property
+    def room(self) -> int:
+        """How many tokens of text a passage can have."""
+        prompt = self.tokens.length(self.prompt) if self.prompt else 0
+        return max(self.tokens.max_length - self.tokens.special_tokens - prompt, 1)
+
+    def cut(self, texts: Sequence[str]) -> list[list[Span]]:
+        """The passages of each text, in order: one for a text that the model reads whole."""
+        found = [[Span(0, len(text))] for text in texts]
+        unsure = [i for i, text in enumerate(texts) if not self._is_short(text)]
+        whole = dict(zip(unsure, self._fit([texts[i] for i in unsure]), strict=True))
+        long = [i for i in unsure if not whole[i]]
+        for i in long:
+            found[i] = _ascending(self._spans(texts[i], self.room))
+        self._mend(texts, long, found)
+        return found
+
+    def _is_short(self, text: str) -> bool:
+        """Whether a text fits for certain: no tokenizer makes two tokens of an ASCII character."""
+        return text.isascii() and len(text) + 2 <= self.room
+
+    def _fit(self, texts: Sequence[str]) -> list[bool]:
+        """Whether the model reads each text whole."""
+        fits: list[bool] = []
+        for start in range(0, len(texts), _BATCH):
+            batch = [self.prompt + text for text in texts[start : start + _BATCH]]
+            fits += [not row.truncated for row in self.tokens.tokenize(batch)]
+        return fits
+
+    def _mend(self, texts: Sequence[str], long: Sequence[int], found: list[list[Span]]) -> None:
+        """Cut again what has more tokens by itself than it had inside its text."""
+        room = self.room
+        while long and room > 1:
+            room = max(room * 3 // 4, 1)
+            fits = iter(self._fit([texts[i][a:b] for i in long for a, b in found[i]]))
+            again = []
+            for i in long:
+                spans: list[Span] = []
+                for span in found[i]:
+                    if next(fits) or span.end - span.start <= 1:
+                        spans.append(span)
+                        continue
+                    piece = texts[i][span.start : span.end]
+                    spans += [
+                        Span(span.start + a, span.start + b) for a, b in self._spans(piece, room)
+                    ]
+                    again.append(i)
+                found[i] = _ascending(spans)
+            long = sorted(set(again))
+
+    def _spans(self, text: str, room: int) -> Iterator[Span]:
+        """Passages of at most ``room`` tokens, as the text's own tokens count."""
+        start = 0
+        while start < len(text):
+            offsets, stop = self._block(text, start, room)
+            window = _Block(text, start, stop, offsets, room, int(room * self.overlap))
+            yield from window.spans()
+            start = window.next_start
+
+    def _block(self, text: str, start: int, room: int) -> tuple[Ints, int]:
+        """Tokens from ``start`` on, enough for two passages where the text has them."""
+        most = max(MOST_CHARACTERS - len(self.prompt), 1)
+        size = min(room * _CHARACTERS, most)
+        while True:
+            stop = min(start + size, len(text))
+            offsets = self.tokens.offsets(text[start:stop]) + start
+            if stop == len(text) or size == most or len(offsets) >= 4 * room:
+                return offsets, stop
+            size = min(size * 8, most)
+
+
+@dataclass(slots=True)
+class _Block:
+    """A piece of a text with its tokens' offsets int64 (n, 2), to be cut from its start on.
+
+    ``next_start`` is where the next block begins, after ``spans`` ended.
+    """
+
+    text: str
+    start: int
+    stop: int
+    offsets: Ints
+    room: int
+    overlap: int
+    next_start: int = 0
+
+    def spans(self) -> Iterator[Span]:
+        count, final = len(self.offsets), self.stop == len(self.text)
+        first = 0
+        while True:
+            rest = count - first
+            if rest <= self.room and (final or first == 0):
+                yield Span(self._begin(first), self.stop)
+                self.next_start = self.stop
+                return
+            if not final and first and rest < 2 * self.room:  # too near the ragged end
+                self.next_start = self._begin(first)
+                return
+            end, following = self._next(first, rest, final)
+            yield Span(
+                self._begin(first), max(int(self.offsets[end - 1, 1]), self._begin(following))
+            )
+            first = following
+
+    def _begin(self, first: int) -> int:
+        return int(self.offsets[first, 0]) if first else self.start
+
+    def _next(self, first: int, rest: int, final: bool) -> tuple[int, int]:
+        """The token after the passage that begins at ``first``, and the next one's first."""
+        room, overlap = self.room, self.overlap
+        size, least = room, 0
+        if final:  # as many passages as it takes, of one size: no crumb at the end
+            step = room - overlap
+            more = -(-(rest - overlap) // step) - 1
+            size = -(-(rest + more * overlap) // (more + 1))
+            least = rest - more * step  # cut shorter, it would take one more
+        high = first + min(room, size + size // 8 if final else size)
+        low = first + max(int(size * (1 - _LAST)), least, 1)
+        end = self._best(min(low, high), high, first)
+        nearest = end - overlap // 2
+        following = self._best(max(end - overlap - overlap // 2, first + 1), nearest, first)
+        return end, following if first < following < end else end
+
+    def _best(self, low: int, high: int, first: int) -> int:
+        """The last of the best places to cut, from ``low`` to ``high``; before that any place."""
+        best, grade = 0, 0
+        for at in range(high, first, -1):
+            if at < low and grade:
+                break
+            found = self._grade(at)
+            if found > grade:
+                best, grade = at, found
+            if grade == _SENTENCE:
+                break
+        return best if grade else high
+
+    def _grade(self, at: int) -> int:
+        """How good it is to cut before a token: 0 inside a character, best at a sentence's end."""
+        if at >= len(self.offsets):
+            return _SENTENCE
+        end, begin = int(self.offsets[at - 1, 1]), int(self.offsets[at, 0])
+        if begin < end:
+            return 0
+        around = self.text[max(end - 1, 0) : begin + 1]
+        if around.isalnum():  # no space, no punctuation
+            return _TOKEN
+        return _SENTENCE if _SENTENCE_END.search(self.text, max(end - 8, 0), begin) else _WORD
+
+
+_TOKEN, _WORD, _SENTENCE = 1, 2, 3
+
+
+def _ascending(spans: Iterable[Span]) -> list[Span]:
+    """In order, without spans that lie in others."""
+    kept: list[Span] = []
+    for span in sorted(spans, key=lambda span: (span.start, -span.end)):
+        if not kept or span.end > kept[-1].end:
+            kept.append(span)
+    return kept

@@ -1,0 +1,113 @@
+"""What becomes of texts longer than the model reads: cut into passages, cut off, or refused.
+
+The choice belongs to the index: it holds from the run that made it until another is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+
+from semsearch.collection.changes import NewPassage
+from semsearch.encoders.passages import Cutter, Span
+from semsearch.errors import InputError, UsageError
+from semsearch.store import catalog
+from semsearch.store.passages import Extent, text_hash
+from semsearch.types import Document
+
+if TYPE_CHECKING:
+    from semsearch.collection.writer import Writer
+    from semsearch.encoders import Encoder
+
+LongText = Literal["chunk", "truncate", "error"]
+LONG_TEXT: tuple[LongText, ...] = get_args(LongText)
+DEFAULT: LongText = "truncate"
+_KEY = "long_text"
+_BEFORE: LongText = "truncate"
+"""What an index does that was made before there was a choice."""
+
+
+def choose_long_text(writer: Writer, choice: str) -> None:
+    """From now on treat long texts so; documents of which it was otherwise change when read again.
+
+    Raises UsageError for another word than those of ``LONG_TEXT``.
+    """
+    if choice not in LONG_TEXT:
+        raise UsageError(f"--long-text {choice}: choose one of {', '.join(LONG_TEXT)}")
+    if catalog.get_meta(writer.connection, _KEY) != choice:
+        with writer.transaction():
+            catalog.set_meta(writer.connection, _KEY, choice)
+
+
+def settle_long_text(writer: Writer) -> LongText:
+    """The choice of an index; a new one without any gets the default."""
+    recorded = catalog.get_meta(writer.connection, _KEY)
+    if recorded is None and writer.snapshot.encoder is None:
+        choose_long_text(writer, DEFAULT)
+        return DEFAULT
+    return next((choice for choice in LONG_TEXT if choice == recorded), _BEFORE)
+
+
+class Piece(NamedTuple):
+    """A passage to be: its span in the document's content, and the hash of its text."""
+
+    span: Span
+    text_hash: bytes
+
+
+class LongTexts:
+    """Cuts the documents of one run as its index wants it."""
+
+    def __init__(self, encoder: Encoder, choice: LongText) -> None:
+        self._choice = choice
+        self._encoder = encoder
+
+    def cut(self, documents: Sequence[Document]) -> tuple[list[list[Piece]], dict[bytes, str]]:
+        """The passages of each document, and their texts by hash.
+
+        Raises InputError for a document that is refused.
+        """
+        pieces: list[list[Piece]] = []
+        texts: dict[bytes, str] = {}
+        for document, spans in zip(documents, self._spans(documents), strict=True):
+            found = [document.content[start:end] for start, end in spans]
+            hashes = [text_hash(text) for text in found]
+            texts.update(zip(hashes, found, strict=True))
+            pieces.append([Piece(s, h) for s, h in zip(spans, hashes, strict=True)])
+        return pieces, texts
+
+    def _spans(self, documents: Sequence[Document]) -> list[list[Span]]:
+        contents = [document.content for document in documents]
+        if self._choice == "truncate":
+            return [[Span(0, len(content))] for content in contents]
+        found = Cutter(self._encoder.tokens, self._encoder.config.document_prompt).cut(contents)
+        if self._choice == "error":
+            for document, spans in zip(documents, found, strict=True):
+                if len(spans) > 1:
+                    self._refuse(document)
+        return found
+
+    def extent(self, passages: Sequence[NewPassage]) -> Extent:
+        """What the passages of one document hold of it."""
+        short = [passage for passage in passages if passage.truncated]
+        lost = sum(max(passage.tokens - self._encoder.max_length, 0) for passage in short)
+        return Extent(len(passages), len(short), lost)
+
+    def is_outdated(self, stored: Extent) -> bool:
+        """Whether a document with these passages would be cut otherwise today."""
+        several, cut = stored.passages > 1, stored.truncated > 0
+        return {"chunk": cut and not several, "truncate": several, "error": cut or several}[
+            self._choice
+        ]
+
+    def _refuse(self, document: Document) -> None:
+        encoder = self._encoder
+        (found,) = encoder.tokens.tokenize([encoder.config.document_prompt + document.content])
+        least = "at least " if len(document.content) > 64 * encoder.max_length else ""
+        raise InputError(
+            f"document {document.id!r} has {least}{found.length:,} tokens, and {encoder.name}"
+            f" reads {encoder.max_length:,}: shorten it, or choose --long-text chunk or"
+            " truncate",
+            document.source or None,
+            document.line,
+        )
