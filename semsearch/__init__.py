@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         StorageError,
         UsageError,
     )
-    from semsearch.evaluation import evaluate
+    from semsearch.evaluation import compare, evaluate, evaluate_ranking
     from semsearch.search import open
     from semsearch.types import Candidates, Document, Hit, Query
 
@@ -50,7 +50,9 @@ __all__ = [
     "SemsearchError",
     "StorageError",
     "UsageError",
+    "compare",
     "evaluate",
+    "evaluate_ranking",
     "open",
     "read_corpus",
 ]
@@ -60,7 +62,7 @@ _NAMES_BY_MODULE = {
     ".corpus": "read_corpus",
     ".errors": "Corrupt InputError Locked Mismatch MissingExtra ModelError NotFound "
     "SemsearchError StorageError UsageError",
-    ".evaluation": "evaluate",
+    ".evaluation": "compare evaluate evaluate_ranking",
     ".search": "open",
     ".types": "Candidates Document Hit Query",
 }

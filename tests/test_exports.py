@@ -24,7 +24,9 @@ PUBLIC = [
     "SemsearchError",
     "StorageError",
     "UsageError",
+    "compare",
     "evaluate",
+    "evaluate_ranking",
     "open",
     "read_corpus",
 ]

@@ -10,6 +10,7 @@ Interval: TypeAlias = tuple[float, float]
 
 NOTHING = "-"
 _GAP = "  "
+_JOINERS = "\u200c\u200d"  # invisible, but Sinhala, Hindi and Persian are written with them
 
 
 class Cell(NamedTuple):
@@ -87,3 +88,13 @@ def p_is(p: float) -> str:
 def count(amount: int, one: str, many: str | None = None) -> str:
     """``1 query``, ``5,183 queries``."""
     return f"{amount:,} {one if amount == 1 else many or one + 's'}"
+
+
+def one_line(text: str) -> str:
+    """Without line breaks and control characters: a text may hold what drives a terminal."""
+    return " ".join("".join(c if c.isprintable() or c in _JOINERS else " " for c in text).split())
+
+
+def cut(text: str, width: int) -> str:
+    """At most ``width`` characters; what is cut ends in three dots."""
+    return text if len(text) <= width else f"{text[: max(width - 4, 1)].rstrip()} ..."

@@ -10,22 +10,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from semsearch import __version__
-from semsearch.corpus import BeirDataset
+from semsearch.corpus import BeirDataset, read_run
 from semsearch.errors import InputError
-from semsearch.evaluation.checks import check_data, unjudged_share
+from semsearch.evaluation.checks import DataChecks, check_data, unjudged_share
+from semsearch.evaluation.labelled import asked_qrels, check_ids, open_labelled, require_texts
 from semsearch.evaluation.pipelines import Pipeline, choose_pipelines
 from semsearch.evaluation.report import Report, ResultRow
-from semsearch.metrics import Evaluation, evaluate_run
+from semsearch.metrics import DEFAULT_MEASURES, Evaluation, Measure, evaluate_run
 from semsearch.search.facade import Index
 from semsearch.search.owners import Ranked
 from semsearch.search.searcher import Mode, Searcher
-from semsearch.types import Run
+from semsearch.types import Qrels, Run
 
 if TYPE_CHECKING:
     from semsearch.types import Floats
 
 DEPTH = 100
-"""Documents retrieved for each query: what map@100 and recall@100 look at."""
+"""Documents retrieved for each query, more where a measure looks deeper."""
 
 _RECALL_K = 10
 
@@ -34,13 +35,21 @@ _RECALL_K = 10
 class Measuring:
     """How to measure rankings, whatever made them.
 
-    ``ignore_identical_ids`` drops hits with the query's id. ``keep_runs`` leaves every ranking in
-    its row (``ResultRow.run``); ``on_run`` is given each as soon as it is measured.
+    ``measures`` are the names of what is computed. ``ignore_identical_ids`` drops hits with the
+    query's id. ``keep_runs`` leaves every ranking in its row (``ResultRow.run``); ``on_run`` is
+    given each as soon as it is measured.
     """
 
+    measures: Sequence[str] = DEFAULT_MEASURES
     ignore_identical_ids: bool = False
     keep_runs: bool = False
     on_run: Callable[[Pipeline, Run], None] | None = None
+
+    def judge(self, qrels: Qrels, run: Run) -> Evaluation:
+        """The values of a run, query by query."""
+        return evaluate_run(
+            qrels, run, self.measures, ignore_identical_ids=self.ignore_identical_ids
+        )
 
 
 USUAL = Measuring()
@@ -63,16 +72,17 @@ def evaluate(
     values per query, and its ranking where ``measuring`` says so. Raises InputError when no
     relevant document is in the index, UsageError for a width it does not have.
     """
-    labelled = dataset if isinstance(dataset, BeirDataset) else BeirDataset.open(dataset, split)
+    labelled = open_labelled(dataset, split)
+    require_texts(labelled)
     index.searcher.refresh()
     missing = missing_documents(index, labelled)
     searcher = index.searcher
-    runner = _Runner(searcher, labelled, measuring)
+    runner = Runner(searcher, labelled, measuring)
     rows, unjudged = [], []
     for pipeline in choose_pipelines(searcher, modes, dims):
         run = runner.run(pipeline)
         unjudged.append(runner.unjudged(run))
-        found = runner.judge(run)
+        found = measuring.judge(runner.qrels, run)
         rows.append(runner.row(pipeline, found, run if measuring.keep_runs else None))
         if measuring.on_run is not None:
             measuring.on_run(pipeline, run)
@@ -85,6 +95,52 @@ def evaluate(
         missing_documents=missing,
         dataset=labelled,
         checks=check_data(index.reader, labelled, unjudged),
+    )
+
+
+def evaluate_ranking(
+    run: Run | str | Path,
+    dataset: str | Path | BeirDataset,
+    *,
+    split: str | None = None,
+    name: str | None = None,
+    measuring: Measuring = USUAL,
+) -> Report:
+    """Measure a ranking that is there already, such as the run file of another system.
+
+    ``run`` is a ranking or the path of a run file (TREC's six columns or MS MARCO's three);
+    ``dataset`` may also be a file of qrels. The report has one row, of the mode ``run``. Raises
+    InputError for a file that cannot be used, and when no query of the run is judged.
+    """
+    labelled = open_labelled(dataset, split)
+    if not isinstance(run, dict):
+        name = name or Path(run).name
+        run = read_run(run)
+    name = name or "run"
+    check_ids(labelled, run, name)
+    qrels = asked_qrels(labelled)
+    found = measuring.judge(qrels, run)
+    ignore = measuring.ignore_identical_ids
+    row = ResultRow(
+        mode="run",
+        dims=None,
+        rerank="none",
+        k=max(map(len, run.values()), default=0),
+        metrics=found.means(),
+        intervals=found.intervals(),
+        without_results=len(found.without_results),
+        evaluation=found,
+        run=run if measuring.keep_runs else None,
+        name=name,
+    )
+    return Report(
+        queries=len(found.query_ids),
+        skipped=len(found.skipped),
+        split=labelled.split,
+        version=__version__,
+        results=(row,),
+        dataset=labelled,
+        checks=DataChecks((), (unjudged_share(qrels, run, ignore_identical_ids=ignore),)),
     )
 
 
@@ -109,35 +165,35 @@ def missing_documents(index: Index, dataset: BeirDataset) -> int:
     return len(relevant) - len(there)
 
 
-class _Runner:
+class Runner:
     """Runs pipelines over one dataset; queries are encoded once."""
 
     def __init__(self, searcher: Searcher, dataset: BeirDataset, measuring: Measuring) -> None:
         self._searcher = searcher
         self._measuring = measuring
         self._dataset = dataset
-        self._qrels = {query.id: dataset.qrels[query.id] for query in dataset.queries}
+        self.qrels = asked_qrels(dataset)
         self._texts = [query.text for query in dataset.queries]
+        self._depth = max(DEPTH, *(Measure.parse(name).k for name in measuring.measures))
         self._vectors: Floats | None = None
 
     def run(self, pipeline: Pipeline) -> Run:
-        return as_run(self._dataset, self._rank(pipeline, DEPTH))
+        """The ranking of every query, as deep as the measures look."""
+        return as_run(self._dataset, self._rank(pipeline, self._depth))
 
     def unjudged(self, run: Run) -> float | None:
+        """The share of the top hits that nobody judged."""
         ignore = self._measuring.ignore_identical_ids
-        return unjudged_share(self._qrels, run, ignore_identical_ids=ignore)
-
-    def judge(self, run: Run) -> Evaluation:
-        ignore = self._measuring.ignore_identical_ids
-        return evaluate_run(self._qrels, run, ignore_identical_ids=ignore)
+        return unjudged_share(self.qrels, run, ignore_identical_ids=ignore)
 
     def row(self, pipeline: Pipeline, found: Evaluation, run: Run | None) -> ResultRow:
+        """The report's row for a pipeline whose run was judged."""
         lexical = pipeline.mode == "lexical"
         return ResultRow(
             mode=pipeline.mode,
             dims=None if lexical else pipeline.dims,
             rerank="none",
-            k=DEPTH,
+            k=self._depth,
             metrics=found.means(),
             intervals=found.intervals(),
             ann_recall=None if lexical else self._agreement(pipeline),

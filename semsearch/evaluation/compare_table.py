@@ -1,0 +1,152 @@
+"""A comparison as people read it: a table a measure, the verdict, groups, queries that moved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from semsearch.evaluation.columns import (
+    NOTHING,
+    Cell,
+    Column,
+    align,
+    bounds,
+    count,
+    cut,
+    number,
+    numbers,
+    one_line,
+    probability,
+    signed,
+    signed_bounds,
+    words,
+)
+from semsearch.evaluation.comparison import Comparison, SystemResult
+from semsearch.evaluation.groups import FEWEST
+from semsearch.evaluation.report import SIGNIFICANT
+
+Mark = Callable[[str], str]
+
+MOVED = 5
+"""Queries shown for each system where no number is asked for."""
+
+WIDTH = 100
+"""Columns of text where nothing else is said."""
+
+
+def comparison_lines(
+    comparison: Comparison, *, moved: int = MOVED, width: int = WIDTH, mark: Mark | None = None
+) -> list[str]:
+    """Tables, notes, groups, and for each system the ``moved`` queries that moved most.
+
+    ``mark`` is given what is to be shown in bold: differences that chance does not explain.
+    Texts of queries are cut so that lines have at most ``width`` columns.
+    """
+    lines: list[str] = []
+    for measure in comparison.measures:
+        lines += [*_table(comparison, measure, mark), ""]
+    lines += note_lines(comparison)
+    if comparison.group_by is not None:
+        lines += ["", *_groups(comparison)]
+    for system in comparison.systems[1:]:
+        lines += _moved(comparison, system, moved, width)
+    return lines
+
+
+def _table(comparison: Comparison, measure: str, mark: Mark | None) -> list[str]:
+    systems = comparison.systems
+    changes = [system.differences.get(measure) for system in systems]
+    differences = [Cell("baseline")]
+    for d in changes[1:]:
+        if d is not None:
+            text = signed(d.difference) + signed_bounds(d.interval)
+            differences.append(Cell(text, d.p_holm < SIGNIFICANT))
+    records = [f"{d.wins}/{d.ties}/{d.losses}" if d else "" for d in changes]
+    means = [number(s.metrics[measure]) + bounds(s.intervals[measure]) for s in systems]
+    columns = [
+        words("system", [system.name for system in systems]),
+        words(measure, means),
+        Column("difference", differences, words=True),
+        numbers("p", [probability(d.p_holm) if d else "" for d in changes]),
+        numbers("wins/ties/losses", records),
+    ]
+    return align(columns, mark)
+
+
+def note_lines(comparison: Comparison) -> list[str]:
+    """What must be known to read the tables, and the verdict on the main measure."""
+    first = count(comparison.queries, "query", "queries")
+    if comparison.split:
+        first += f" of split {comparison.split}"
+    tests = len(comparison.measures) * (len(comparison.systems) - 1)
+    corrected = f", Holm-corrected over {tests} comparisons" if tests > 1 else ""
+    lines = [
+        f"{first}; [low, high] are 95 % bootstrap intervals;"
+        f" p: paired randomisation test{corrected}",
+        *_verdicts(comparison),
+    ]
+    if comparison.skipped:
+        left_out = count(comparison.skipped, "query", "queries")
+        lines.append(f"{left_out} left out: no document is judged relevant")
+    for system in comparison.systems:
+        if empty := len(system.evaluation.without_results):
+            got = count(empty, "query", "queries")
+            lines.append(f"{system.name}: {got} got no results and scored 0")
+        if system.missing_documents:
+            lacking = count(
+                system.missing_documents, "relevant document is", "relevant documents are"
+            )
+            lines.append(f"{system.name}: {lacking} not in the index and cannot be found")
+    return lines
+
+
+def _verdicts(comparison: Comparison) -> list[str]:
+    measure, baseline = comparison.measures[0], comparison.baseline.name
+    lines = []
+    for system in comparison.systems[1:]:
+        found = system.differences[measure]
+        if found.p_holm >= SIGNIFICANT:
+            verdict = f"no difference from {baseline} that chance could not make"
+        else:
+            verdict = f"{'better' if found.difference > 0 else 'worse'} than {baseline}"
+        lines.append(f"{system.name}: {verdict} ({measure})")
+    return lines
+
+
+def _groups(comparison: Comparison) -> list[str]:
+    measure, baseline = comparison.measures[0], comparison.baseline
+    columns = [
+        words(comparison.group_by or "", [group.value for group in baseline.groups]),
+        numbers("queries", [f"{group.queries:,}" for group in baseline.groups]),
+    ]
+    for system in comparison.systems:
+        means = [
+            number(group.metrics[measure]) + bounds(group.intervals.get(measure))
+            for group in system.groups
+        ]
+        columns.append(words(system.name, means))
+        if system is not baseline:
+            changes = [
+                signed(group.differences[measure])
+                + signed_bounds(group.difference_intervals.get(measure))
+                for group in system.groups
+            ]
+            columns.append(words("difference", changes))
+    note = f"by {comparison.group_by}, {measure}; no interval for fewer than {FEWEST} queries"
+    return [note, *align(columns)]
+
+
+def _moved(comparison: Comparison, system: SystemResult, most: int, width: int) -> list[str]:
+    found = comparison.moved(system, most=most)
+    if not found:
+        return []
+    baseline, measure = comparison.baseline.name, comparison.measures[0]
+    columns = [
+        numbers("change", [signed(m.value - m.baseline) for m in found]),
+        numbers(baseline, [number(m.baseline) for m in found]),
+        numbers(system.name, [number(m.value) for m in found]),
+        words("query", [m.query_id for m in found]),
+    ]
+    texts = [one_line(m.text) or NOTHING for m in found]
+    lines = align([*columns, words("", texts)])
+    heading = f"the queries that moved most from {baseline} to {system.name} ({measure})"
+    return ["", heading, *(cut(line, width) for line in lines)]
