@@ -26,9 +26,9 @@ RULES = (
         "ir_measures, hit_rate@k in ranx and top_k_accuracy@k in BEIR and MTEB.",
         "ir_measures' own Accuracy is another measure.",
     ),
-    _Rule("precision@k", "Relevant documents in the top k, divided by k."),
-    _Rule("recall@k", "Relevant documents in the top k, divided by all relevant documents."),
-    _Rule("mrr@k", "1 / rank of the first relevant document within the top k, else 0."),
+    Rule("precision@k", "Relevant documents in the top k, divided by k."),
+    Rule("recall@k", "Relevant documents in the top k, divided by all relevant documents."),
+    Rule("mrr@k", "1 / rank of the first relevant document within the top k, else 0."),
     Rule(
         "ndcg@k",
         "Gain = grade (or 2^grade - 1 with the gain 'exp'), discount log2(rank + 1), divided by "
@@ -42,7 +42,7 @@ RULES = (
         "sentence-transformers divides by min(k, relevant), far higher where hundreds are "
         "relevant: map_st@k gives that one.",
     ),
-    _Rule("relevant", "A grade of 1 or more. Negative grades count as gain 0."),
+    Rule("relevant", "A grade of 1 or more. Negative grades count as gain 0."),
     Rule(
         "ties",
         "Scores are cast to float32, as trec_eval keeps them, so a difference of 1e-9 is a tie. "
@@ -55,7 +55,7 @@ RULES = (
         "A judged query without results scores 0 and stays in the mean.",
         "trec_eval and BEIR leave it out; ranx raises.",
     ),
-    _Rule("no relevant", "A query without any relevant document is left out, and counted."),
+    Rule("no relevant", "A query without any relevant document is left out, and counted."),
     Rule(
         "id = query id",
         "A hit whose id equals the query's is kept; --ignore-identical-ids drops it.",
@@ -71,7 +71,7 @@ RULES = (
         "Recognised, not assumed: qrels without a header are read whole.",
         "BEIR's reader always discards the first row.",
     ),
-    _Rule("rounding", "Only when printing.", "BEIR rounds each value to 5 places."),
+    Rule("rounding", "Only when printing.", "BEIR rounds each value to 5 places."),
     Rule(
         "mean",
         "Over queries, with a 95 % bootstrap interval (10,000 resamples, seeded). Two runs are "
