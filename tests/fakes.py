@@ -19,7 +19,7 @@ from semsearch.collection import vector_build
 from semsearch.collection.layout import Layout
 from semsearch.collection.reader import Reader
 from semsearch.collection.writer import open_for_writing
-from semsearch.encoders import Encoded, Encoder, open_encoder
+from semsearch.encoders import Encoded, Encoder, TokenSink, open_encoder
 from semsearch.encoders.tokens import Tokenized
 from semsearch.index import build, faiss_index
 from semsearch.index.faiss_index import FaissIndex
@@ -77,7 +77,7 @@ class FakeEncoder:
         before_batch: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.name = name
-        self.dim = dim
+        self.dim = self.token_dim = dim
         self.max_length = max_length
         self.matryoshka_dims = matryoshka_dims
         self.prompts: dict[str, str] = {}
@@ -93,7 +93,10 @@ class FakeEncoder:
         self._known: dict[str, np.ndarray] = {}
 
     def encode_documents(
-        self, texts: Sequence[str], progress: Callable[[int], None] | None = None
+        self,
+        texts: Sequence[str],
+        progress: Callable[[int], None] | None = None,
+        token_sink: TokenSink | None = None,
     ) -> Encoded:
         self.calls += 1
         parts = [self._encode([])]
@@ -103,6 +106,8 @@ class FakeEncoder:
             batch = texts[start : start + _BATCH]
             self.documents += batch
             parts.append(self._encode(batch))
+            if token_sink is not None:
+                self._give_tokens(texts, start, token_sink)
             if progress is not None:
                 progress(len(batch))
         return Encoded(
@@ -112,10 +117,28 @@ class FakeEncoder:
             np.concatenate([part.unknown for part in parts]),
         )
 
-    def encode_queries(self, texts: Sequence[str]) -> Encoded:
+    def encode_queries(self, texts: Sequence[str], token_sink: TokenSink | None = None) -> Encoded:
         self.calls += 1
         self.queries += texts
+        if token_sink is not None:
+            for start in range(0, len(texts), _BATCH):
+                self._give_tokens(texts, start, token_sink)
         return self._encode(texts)
+
+    def token_vectors(self, text: str) -> "Floats":
+        """The unit vectors of a text's words, float32 (n, token_dim)."""
+        words = re.findall(r"\w+", text.lower())[: self.max_length - 2]
+        rows = np.array([self._word(word) for word in words]).reshape(len(words), self.dim)
+        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+    def _give_tokens(self, texts: Sequence[str], start: int, token_sink: TokenSink) -> None:
+        """As the real one does: a batch's texts, of equal ones only the first."""
+        places = range(start, min(start + _BATCH, len(texts)))
+        first = [at for at in places if texts.index(texts[at]) == at]
+        rows = [self.token_vectors(texts[at]) for at in first]
+        if rows:
+            lengths = np.array([len(row) for row in rows], np.int64)
+            token_sink(np.array(first, np.int64), lengths, np.concatenate(rows))
 
     def vector(self, text: str) -> "Floats":
         """The unit vector of one text, float32 (dim,)."""

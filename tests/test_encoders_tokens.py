@@ -10,7 +10,7 @@ from semsearch.encoders import open_encoder
 from semsearch.encoders.batching import batches, padded, rounded, run_halving
 from semsearch.encoders.folder import read_folder
 from semsearch.encoders.resolve import resolve_model
-from semsearch.encoders.runtimes.contract import OutOfMemory
+from semsearch.encoders.runtimes.contract import OutOfMemory, Output
 from semsearch.encoders.tokens import Tokens
 from semsearch.errors import ModelError
 from tests import models
@@ -35,12 +35,12 @@ class Counting:
         self.room = room
         self.sizes: list[int] = []
 
-    def run(self, ids, mask, *, prompt_length=0, many=False):
+    def run(self, ids, mask, keep=None, *, prompt_length=0, many=False):
         if ids.size > self.room:
             raise OutOfMemory(f"{ids.size} tokens")
         self.sizes.append(len(ids))
         sums = (ids * mask).sum(axis=1, dtype=np.float32)
-        return np.stack([sums % 997 + 1, np.full_like(sums, 500)], axis=1)
+        return Output(np.stack([sums % 997 + 1, np.full_like(sums, 500)], axis=1))
 
 
 def test_whole_length_then_cut(tokens):
@@ -104,7 +104,7 @@ def test_batches_hold_every_text_once_within_the_budget():
 
 
 def test_padding_stops_at_the_maximum_length():
-    ids, mask = padded([np.arange(1, 13), np.arange(1, 3)], pad_id=7, multiple=8, longest=13)
+    ids, mask, _ = padded([np.arange(1, 13), np.arange(1, 3)], pad_id=7, multiple=8, longest=13)
     assert ids.shape == mask.shape == (2, 13)
     assert ids[1].tolist() == [1, 2, *[7] * 11]
     assert mask.sum(axis=1).tolist() == [12, 2]
@@ -148,8 +148,8 @@ def test_nothing_to_encode():
 
 def test_vectors_without_direction_are_refused():
     class Zero(Counting):
-        def run(self, ids, mask, *, prompt_length=0, many=False):
-            return np.zeros((len(ids), 2), dtype=np.float32)
+        def run(self, ids, mask, keep=None, *, prompt_length=0, many=False):
+            return Output(np.zeros((len(ids), 2), dtype=np.float32))
 
     with pytest.raises(ModelError, match="without a direction"):
         encoder_on(Zero()).encode_queries(["x"])

@@ -48,18 +48,22 @@ def runtime(folder):
     made.close()
 
 
+def vectors(outputs):
+    return [output.vectors for output in outputs]
+
+
 def test_vectors_and_order_are_those_of_one_device(folder, prepared, runtime):
     single = TorchRuntime(read_folder(folder), "float32", "cpu")
-    expected = list(single.stream(prepared))
+    expected = vectors(single.stream(prepared))
     assert len(expected) > 20
     assert not np.allclose(expected[0][:1], expected[1][:1], atol=1e-3)
     for _ in range(2):  # the second stream finds the processes there
-        found = list(runtime.stream(iter(prepared)))
+        found = vectors(runtime.stream(iter(prepared)))
         assert len(found) == len(expected)
         for ours, wanted in zip(found, expected, strict=True):
             np.testing.assert_allclose(ours, wanted, atol=1e-6)
     assert len(runtime._workers) == 2
-    np.testing.assert_allclose(runtime.run(*prepared[1]), expected[1], atol=1e-6)
+    np.testing.assert_allclose(runtime.run(*prepared[1]).vectors, expected[1], atol=1e-6)
     assert isinstance(runtime, Streaming)
 
 
@@ -72,11 +76,11 @@ def test_a_short_job_starts_no_process(folder, prepared):
 
 
 def test_a_long_stream_moves_to_the_processes(folder, prepared, runtime):
-    expected = list(runtime.stream(prepared))
+    expected = vectors(runtime.stream(prepared))
     long = DevicesRuntime(read_folder(folder), "float32", ["cpu", "cpu"], patience=600)
     found = []
-    for number, vectors in enumerate(long.stream(prepared)):
-        found.append(vectors)
+    for number, output in enumerate(long.stream(prepared)):
+        found.append(output.vectors)
         if number == 5:
             assert long._workers == []
             long._patience = 0
@@ -89,13 +93,13 @@ def test_a_long_stream_moves_to_the_processes(folder, prepared, runtime):
 
 @pytest.mark.slow
 def test_a_stream_that_is_left_disturbs_no_other(prepared, runtime):
-    expected = list(runtime.stream(prepared))
+    expected = vectors(runtime.stream(prepared))
     processes = [worker._process for worker in runtime._workers]
     stream = runtime.stream(prepared)
     next(stream)
     stream.close()
     assert [process.poll() for process in processes] == [-signal.SIGKILL] * 2
-    for ours, wanted in zip(runtime.stream(prepared), expected, strict=True):
+    for ours, wanted in zip(vectors(runtime.stream(prepared)), expected, strict=True):
         np.testing.assert_allclose(ours, wanted, atol=1e-6)
 
 
@@ -138,6 +142,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from semsearch.encoders.folder import read_folder
+from semsearch.encoders.runtimes.contract import Batch
 from semsearch.encoders.runtimes.devices import DevicesRuntime
 
 folder = read_folder(Path(sys.argv[1]))
@@ -146,7 +151,7 @@ ids = np.full((4, 8), 9)
 
 def forever():
     while True:
-        yield ids, np.ones_like(ids)
+        yield Batch(ids, np.ones_like(ids))
 
 for number, _ in enumerate(runtime.stream(forever())):
     if number == 20:

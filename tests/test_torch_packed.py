@@ -125,7 +125,8 @@ def folders(tmp_path_factory):
 def batch(config, texts=models.TEXTS):
     tokens = Tokens(config)
     rows = [row.ids for row in tokens.tokenize(texts)]
-    return padded(rows, tokens.pad_id, 1, config.max_length)
+    made = padded(rows, tokens.pad_id, 1, config.max_length)
+    return made.ids, made.mask
 
 
 def unit(rows):
@@ -156,9 +157,11 @@ def test_packed_equals_padded(folders, kind):
     without = TorchRuntime(config, "float32", "cpu")
     runtime = TorchRuntime(config, "float32", "cpu", packed=True)
     assert (without.packs, runtime.packs) == (False, kind not in PADDED)
-    expected = unit(without.run(ids, mask))
-    np.testing.assert_allclose(unit(runtime.run(ids, mask)), expected, atol=1e-5)
-    alone = unit(runtime.run(ids[4:5], mask[4:5]))  # with padding: a text shorter than its row
+    expected = unit(without.run(ids, mask).vectors)
+    np.testing.assert_allclose(unit(runtime.run(ids, mask).vectors), expected, atol=1e-5)
+    alone = unit(
+        runtime.run(ids[4:5], mask[4:5]).vectors
+    )  # with padding: a text shorter than its row
     np.testing.assert_allclose(alone[0], expected[4], atol=1e-5)
 
 
@@ -179,10 +182,10 @@ def test_packed_equals_the_library(folders, kind):
 def test_reduced_precision(folders, precision):
     config = read_folder(folders["bert-cls"])
     ids, mask = batch(config)
-    wanted = unit(TorchRuntime(config, "float32", "cpu").run(ids, mask))
+    wanted = unit(TorchRuntime(config, "float32", "cpu").run(ids, mask).vectors)
     runtime = TorchRuntime(config, precision, "cpu", packed=True)
     assert runtime.packs
-    assert (unit(runtime.run(ids, mask)) * wanted).sum(axis=1).min() > 0.995
+    assert (unit(runtime.run(ids, mask).vectors) * wanted).sum(axis=1).min() > 0.995
 
 
 def test_a_prompt_left_out_of_pooling(folders):
@@ -191,9 +194,9 @@ def test_a_prompt_left_out_of_pooling(folders):
     runtimes = [TorchRuntime(config, "float32", "cpu", packed=on) for on in (False, True)]
     for runtime in runtimes:
         runtime._model[1].include_prompt = False
-    padded_rows, packed_rows = (unit(r.run(ids, mask, prompt_length=5)) for r in runtimes)
+    padded_rows, packed_rows = (unit(r.run(ids, mask, prompt_length=5).vectors) for r in runtimes)
     np.testing.assert_allclose(packed_rows, padded_rows, atol=1e-5)
-    with_prompt = unit(runtimes[1].run(ids, mask))
+    with_prompt = unit(runtimes[1].run(ids, mask).vectors)
     assert np.abs(with_prompt - packed_rows).max() > 1e-3
 
 
@@ -205,14 +208,14 @@ def test_a_model_that_packing_would_change_is_padded(folders, monkeypatch, caplo
 
     config = read_folder(folders["bert-cls"])
     ids, mask = batch(config)
-    expected = TorchRuntime(config, "float32", "cpu").run(ids, mask)
+    expected = TorchRuntime(config, "float32", "cpu").run(ids, mask).vectors
     monkeypatch.setattr(packed, "_text_by_text", mixing)
     with caplog.at_level("DEBUG", "semsearch"):
         runtime = TorchRuntime(config, "float32", "cpu", packed=True)
     assert not runtime.packs
     [said] = [r.getMessage() for r in caplog.records if r.name == "semsearch"]
     assert said.startswith("this model is given padded texts: packing changes its vectors")
-    np.testing.assert_array_equal(runtime.run(ids, mask), expected)
+    np.testing.assert_array_equal(runtime.run(ids, mask).vectors, expected)
 
 
 def test_wrong_positions_are_noticed(folders, monkeypatch):

@@ -43,14 +43,14 @@ class Narrow(TorchRuntime):
 
     room = 10**9
 
-    def _computed(self, features):
+    def _computed(self, features, kept=None):
         import torch
 
         size = features["input_ids"].size
         if size > self.room:
             raise torch.OutOfMemoryError(f"no room for {size}")
         self.sizes = [*getattr(self, "sizes", []), size]
-        return super()._computed(features)
+        return super()._computed(features, kept)
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -62,8 +62,9 @@ def test_a_stream_is_its_batches_in_order(config, prepared, packed):
         some = prepared[:count]
         found = list(runtime.stream(iter(some)))
         assert len(found) == len(some)
-        for vectors, (ids, mask) in zip(found, some, strict=True):
-            np.testing.assert_allclose(vectors, runtime.run(ids, mask), atol=1e-6)
+        for output, batch in zip(found, some, strict=True):
+            assert output.tokens is None
+            np.testing.assert_allclose(output.vectors, runtime.run(*batch).vectors, atol=1e-6)
 
 
 def test_a_stream_reads_a_few_batches_ahead(config, prepared):
@@ -85,14 +86,14 @@ def test_a_stream_reads_a_few_batches_ahead(config, prepared):
 @pytest.mark.parametrize("packed", [False, True])
 def test_batches_are_split_where_memory_ends(config, prepared, packed):
     runtime = Narrow(config, "float32", "cpu", packed=packed)
-    expected = [runtime.run(*batch) for batch in prepared]
+    expected = [runtime.run(*batch).vectors for batch in prepared]
     runtime.room, runtime.sizes = 50, []
-    found = list(runtime.stream(iter(prepared)))
-    assert [len(vectors) for vectors in found] == [len(ids) for ids, _ in prepared]
+    found = [output.vectors for output in runtime.stream(iter(prepared))]
+    assert [len(vectors) for vectors in found] == [len(batch.ids) for batch in prepared]
     for vectors, wanted in zip(found, expected, strict=True):
         np.testing.assert_allclose(vectors, wanted, atol=1e-5)
     assert 1 < max(runtime.sizes) <= 50
-    assert runtime.budget <= max(ids.size for ids, _ in prepared) // 2
+    assert runtime.budget <= max(batch.ids.size for batch in prepared) // 2
 
 
 def test_later_batches_keep_to_the_room_there_was(config, monkeypatch):
@@ -122,7 +123,7 @@ def test_one_text_that_does_not_fit(config, prepared):
 def test_other_faults_are_told_in_one_line(config, prepared, monkeypatch):
     runtime = TorchRuntime(config, "float32", "cpu")
 
-    def fail(_):
+    def fail(*_):
         raise RuntimeError("mat1 and mat2 differ\nin shape")
 
     monkeypatch.setattr(runtime, "_computed", fail)
@@ -133,7 +134,7 @@ def test_other_faults_are_told_in_one_line(config, prepared, monkeypatch):
 def test_the_allocator_of_the_cpu(config, prepared, monkeypatch):
     runtime = TorchRuntime(config, "float32", "cpu")
 
-    def fail(_):
+    def fail(*_):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr(runtime, "_computed", fail)
@@ -152,8 +153,8 @@ def test_overflow_in_fp16_goes_on_in_float32(config, prepared, packed, caplog):
             layer.intermediate.dense.weight *= 20_000
             layer.output.dense.weight /= 20_000
     wide, half = runtimes
-    expected = list(wide.stream(prepared))
-    found = list(half.stream(prepared))
+    expected = [output.vectors for output in wide.stream(prepared)]
+    found = [output.vectors for output in half.stream(prepared)]
     assert half.precision == "float32"
     assert half.packs == packed
     said = [r.getMessage() for r in caplog.records if "fp16" in r.getMessage()]
@@ -170,16 +171,16 @@ def test_several_threads_share_a_runtime(config, prepared):
         streams = list(pool.map(lambda _: list(runtime.stream(prepared)), range(4)))
     for found in streams:
         for ours, wanted in zip(found, expected, strict=True):
-            np.testing.assert_allclose(ours, wanted, atol=1e-6)
+            np.testing.assert_allclose(ours.vectors, wanted.vectors, atol=1e-6)
 
 
 def test_leaving_packed_rows_leaves_the_vectors(config, prepared):
     runtime = TorchRuntime(config, "float32", "cpu", packed=True)
-    expected = [runtime.run(*batch) for batch in prepared]
+    expected = [runtime.run(*batch).vectors for batch in prepared]
     without_packing(runtime._model)
     runtime._offset = None
-    for (ids, mask), wanted in zip(prepared, expected, strict=True):
-        np.testing.assert_allclose(runtime.run(ids, mask), wanted, atol=1e-5)
+    for batch, wanted in zip(prepared, expected, strict=True):
+        np.testing.assert_allclose(runtime.run(*batch).vectors, wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize("packed", [False, True])

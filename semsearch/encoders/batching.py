@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from semsearch.encoders.runtimes.contract import OutOfMemory, Runtime
+from semsearch.encoders.runtimes.contract import Batch, OutOfMemory, Output, Runtime
 from semsearch.errors import ModelError
 
 if TYPE_CHECKING:
-    from semsearch.types import Floats, Ints
+    from semsearch.types import Bools, Ints
 
 
 def batches(lengths: Sequence[int], budget: int, multiple: int) -> Iterator[list[int]]:
@@ -33,8 +33,8 @@ def rounded(length: int, multiple: int) -> int:
     return -(-length // multiple) * multiple
 
 
-def padded(rows: Sequence[Ints], pad_id: int, multiple: int, longest: int) -> tuple[Ints, Ints]:
-    """Ids and mask, int64 (B, L), padded at the end; L is rounded up but at most ``longest``."""
+def padded(rows: Sequence[Ints], pad_id: int, multiple: int, longest: int) -> Batch:
+    """A batch of texts' ids, padded at the end; L is rounded up but at most ``longest``."""
     need = max(len(row) for row in rows)
     width = max(need, min(rounded(need, multiple), longest))
     ids = np.full((len(rows), width), pad_id, dtype=np.int64)
@@ -42,18 +42,24 @@ def padded(rows: Sequence[Ints], pad_id: int, multiple: int, longest: int) -> tu
     for i, row in enumerate(rows):
         ids[i, : len(row)] = row
         mask[i, : len(row)] = 1
-    return ids, mask
+    return Batch(ids, mask)
 
 
 def run_halving(
-    runtime: Runtime, ids: Ints, mask: Ints, *, prompt_length: int = 0, many: bool = False
-) -> Floats:
+    runtime: Runtime,
+    ids: Ints,
+    mask: Ints,
+    keep: Bools | None = None,
+    *,
+    prompt_length: int = 0,
+    many: bool = False,
+) -> Output:
     """Run a batch, in halves and halves of halves where the device has no room for it.
 
     Raises ModelError if a single text does not fit.
     """
     try:
-        return runtime.run(ids, mask, prompt_length=prompt_length, many=many)
+        return runtime.run(ids, mask, keep, prompt_length=prompt_length, many=many)
     except OutOfMemory as exc:
         if len(ids) == 1:
             raise ModelError(
@@ -61,9 +67,13 @@ def run_halving(
                 f"{runtime.precision}): use a smaller model or a machine with more memory"
             ) from exc
     middle = len(ids) // 2
-    return np.concatenate(
-        [
-            run_halving(runtime, ids[part], mask[part], prompt_length=prompt_length, many=many)
+    halves = [
+        run_halving(runtime, *half, prompt_length=prompt_length, many=many)
+        for half in (
+            Batch(ids[part], mask[part], None if keep is None else keep[part])
             for part in (slice(0, middle), slice(middle, None))
-        ]
-    )
+        )
+    ]
+    vectors = np.concatenate([half.vectors for half in halves])
+    rows = [half.tokens for half in halves if half.tokens is not None]
+    return Output(vectors, np.concatenate(rows) if rows else None)

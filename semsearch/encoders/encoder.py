@@ -8,22 +8,27 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from semsearch.encoders.batching import batches, padded, run_halving
+from semsearch.encoders.batching import batches, padded
+from semsearch.encoders.computing import Work, computed
 from semsearch.encoders.fingerprint import fingerprint
 from semsearch.encoders.folder import ModelConfig, read_folder
+from semsearch.encoders.own_tokens import OwnTokens
 from semsearch.encoders.resolve import resolve_model
 from semsearch.encoders.runtimes.choose import Precision, RuntimeName, open_runtime
-from semsearch.encoders.runtimes.contract import Runtime, Streaming
+from semsearch.encoders.runtimes.contract import Runtime
 from semsearch.encoders.tokens import Tokenized, Tokens
 from semsearch.errors import InputError, ModelError
-from semsearch.vectors import unit
+from semsearch.vectors import unit, widen
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from semsearch.types import Bools, Floats, Ints
 
 log = logging.getLogger("semsearch")
@@ -31,8 +36,21 @@ log = logging.getLogger("semsearch")
 _Window: TypeAlias = tuple[int, list[Tokenized]]
 """Where a window of texts begins, and its tokens."""
 
+TokenSink: TypeAlias = "Callable[[Ints, Ints, Floats], None]"
+"""What takes the vectors of texts' tokens: ``sink(positions, lengths, rows)`` for each batch.
+
+``positions`` int64 (B,) are the texts' in the input (of equal ones the first's), ``lengths`` int64
+(B,) how many tokens each has, ``rows`` float32 (sum of lengths, token_dim) their vectors, text
+after text in token order, of unit length (or zero). Special tokens, the prompt's, and what was cut
+off are left out, so a text may have none. It is called in the thread that encodes, and may keep
+the arrays.
+"""
+
 _WINDOW = 2_048
 """Texts that are tokenized and sorted together; the next windows' are tokenized meanwhile."""
+
+_LARGEST = 1.01
+"""More than a row of unit length holds anywhere."""
 
 _AHEAD = 2
 """Windows in the making: while one is cut in Python, the tokenizer's own threads have the other.
@@ -62,9 +80,10 @@ class Encoder:
     """A model, ready to encode. Safe to call from several threads.
 
     ``name`` is what the model was asked for by, ``folder`` where it lies, ``fingerprint`` its
-    identity; ``dim`` the width of its vectors, ``matryoshka_dims`` the narrower widths it was
-    trained for (or none), ``max_length`` in tokens, ``special_tokens`` how many of those every
-    text gets. The runtime starts with the first text, or when ``runtime`` or ``precision`` is read.
+    identity; ``dim`` the width of its vectors, ``token_dim`` of its tokens', ``matryoshka_dims``
+    the narrower widths it was trained for (or none), ``max_length`` in tokens, ``special_tokens``
+    how many of those every text gets. The runtime starts with the first text, or when ``runtime``
+    or ``precision`` is read.
     """
 
     def __init__(self, name: str, config: ModelConfig, start: Callable[[str], Runtime]) -> None:
@@ -73,6 +92,7 @@ class Encoder:
         self.folder: Path = config.folder
         self.fingerprint = fingerprint(config)
         self.dim = config.dim
+        self.token_dim = config.token_dim
         self.max_length = config.max_length
         self.matryoshka_dims = config.matryoshka_dims
         self.prompts = dict(config.prompts)
@@ -106,18 +126,21 @@ class Encoder:
             return self._tokens
 
     def encode_documents(
-        self, texts: Sequence[str], progress: Callable[[int], None] | None = None
+        self,
+        texts: Sequence[str],
+        progress: Callable[[int], None] | None = None,
+        token_sink: TokenSink | None = None,
     ) -> Encoded:
         """Encode documents or passages, with the model's document prompt.
 
-        ``progress`` is called after each batch with the number of texts it finished. Raises
-        ModelError.
+        ``progress`` is called after each batch with the number of texts it finished, ``token_sink``
+        before it with the vectors of their tokens. Raises ModelError.
         """
-        return self._encode(texts, self.config.document_prompt, progress)
+        return self._encode(texts, self.config.document_prompt, progress, token_sink)
 
-    def encode_queries(self, texts: Sequence[str]) -> Encoded:
+    def encode_queries(self, texts: Sequence[str], token_sink: TokenSink | None = None) -> Encoded:
         """Encode queries, with the model's query prompt. Raises ModelError."""
-        return self._encode(texts, self.config.query_prompt, None)
+        return self._encode(texts, self.config.query_prompt, None, token_sink)
 
     def _running(self) -> Runtime:
         with self._lock:
@@ -126,17 +149,27 @@ class Encoder:
             return self._runtime
 
     def _encode(
-        self, texts: Sequence[str], prompt: str, progress: Callable[[int], None] | None
+        self,
+        texts: Sequence[str],
+        prompt: str,
+        progress: Callable[[int], None] | None,
+        token_sink: TokenSink | None,
     ) -> Encoded:
         slots: dict[str, int] = {}
         where = np.fromiter((slots.setdefault(t, len(slots)) for t in texts), np.int64, len(texts))
+        first = np.unique(where, return_index=True)[1]
         repeats = np.bincount(where, minlength=len(slots))
         unique = list(slots)
         vectors = np.empty((len(unique), self.dim), dtype=np.float32)
         counts = np.zeros((3, len(unique)), dtype=np.int64)
         windows = self._counted(self._tokenized(unique, prompt), counts)
-        for at, found in self._computed(windows, self._prompt_length(prompt)):
-            vectors[at] = found
+        own = None if token_sink is None else self._own_tokens(prompt)
+        batched = (partial(self._batched, window, own) for window in windows)
+        for (at, batch), output in computed(self._running(), batched, self._prompt_length(prompt)):
+            vectors[at] = self._unit(output.vectors)
+            if token_sink is not None and batch.keep is not None and output.tokens is not None:
+                rows = self._token_rows(output.tokens)
+                token_sink(first[at], batch.keep.sum(axis=1), rows)
             if progress is not None:
                 progress(int(repeats[at].sum()))
         tokens, truncated, unknown = counts[:, where]
@@ -169,65 +202,41 @@ class Encoder:
                 counts[:, i] = row.length, row.truncated, row.unknown
             yield start, rows
 
-    def _computed(
-        self, windows: Iterator[_Window], prompt_length: int
-    ) -> Iterator[tuple[Ints, Floats]]:
-        """Groups of positions with their unit vectors, as they are finished."""
-        runtime = self._running()
-        if isinstance(runtime, Streaming):
-            yield from self._streamed(runtime, windows, prompt_length)
-            return
-        for start, rows in windows:
-            for group, found in self._window([row.ids for row in rows], prompt_length):
-                yield np.asarray(group) + start, found
+    def _batched(self, window: _Window, own: OwnTokens | None) -> Iterator[Work]:
+        """A window's batches; with ``own``, those tokens are to be kept."""
+        start, rows = window
+        runtime, pad_id = self._running(), self.tokens.pad_id
+        lengths = [len(row.ids) for row in rows]
+        for group in batches(lengths, runtime.budget, runtime.multiple):
+            some = [rows[i] for i in group]
+            ids = [row.ids for row in some]
+            batch = padded(ids, pad_id, runtime.multiple, self.max_length)
+            if own is not None:
+                batch = batch._replace(keep=own.marked(some, batch.ids.shape[1]))
+            yield Work(np.asarray(group) + start, batch)
 
-    def _streamed(
-        self, runtime: Streaming, windows: Iterator[_Window], prompt_length: int
-    ) -> Iterator[tuple[Ints, Floats]]:
-        """Every window's batches in one stream: the device need not wait between windows."""
-        under_way: deque[Ints] = deque()
-
-        def prepared() -> Iterator[tuple[Ints, Ints]]:
-            for start, rows in windows:
-                ids = [row.ids for row in rows]
-                for group in batches([len(row) for row in ids], runtime.budget, runtime.multiple):
-                    under_way.append(np.asarray(group) + start)
-                    some = [ids[i] for i in group]
-                    yield padded(some, self.tokens.pad_id, runtime.multiple, self.max_length)
-
-        for found in runtime.stream(prepared(), prompt_length=prompt_length):
-            yield under_way.popleft(), self._unit(found)
-
-    def _window(self, rows: list[Ints], prompt_length: int) -> Iterator[tuple[list[int], Floats]]:
-        """Groups of positions in ``rows`` with their unit vectors, as they are finished."""
-        runtime = self._running()
-        pad_id, longest = self.tokens.pad_id, self.max_length
-
-        def one(group: list[int]) -> Floats:
-            ids, mask = padded([rows[i] for i in group], pad_id, runtime.multiple, longest)
-            found = run_halving(runtime, ids, mask, prompt_length=prompt_length, many=many)
-            return self._unit(found)
-
-        groups = list(batches([len(row) for row in rows], runtime.budget, runtime.multiple))
-        many = len(groups) > 1
-        if runtime.workers == 1 or not many:
-            for group in groups:
-                yield group, one(group)
-            return
-        pool = ThreadPoolExecutor(runtime.workers, "encode")
-        try:
-            yield from zip(groups, pool.map(one, groups), strict=True)
-        finally:  # also when interrupted: what has not started never does
-            pool.shutdown(cancel_futures=True)
+    def _own_tokens(self, prompt: str) -> OwnTokens:
+        cut_left = self.config.tokenizer.get("truncation_side") == "left"
+        return OwnTokens(self.tokens, prompt, cut_left=cut_left)
 
     def _unit(self, rows: Floats) -> Floats:
         try:
             return unit(rows[:, : self.dim])
         except InputError as exc:
-            raise ModelError(
-                f"{self.folder}: the model gives vectors without a direction (NaN, infinite or "
-                f"zero) in {self.precision}: try precision float32"
-            ) from exc
+            raise self._without_direction() from exc
+
+    def _token_rows(self, rows: NDArray[np.floating]) -> Floats:
+        """Rows of unit length or zero in float32; whatever is not finite is refused."""
+        wide: Floats = rows if rows.dtype == np.float32 else widen(rows)
+        if not (wide.min(initial=0) >= -_LARGEST and wide.max(initial=0) <= _LARGEST):
+            raise self._without_direction()
+        return wide
+
+    def _without_direction(self) -> ModelError:
+        return ModelError(
+            f"{self.folder}: the model gives vectors without a direction (NaN, infinite or "
+            f"zero) in {self.precision}: try precision float32"
+        )
 
     def _prompt_length(self, prompt: str) -> int:
         """Leading tokens to leave out of pooling: none, for nearly all models."""

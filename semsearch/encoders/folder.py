@@ -56,8 +56,9 @@ class ModelConfig:
     """What a model folder says about itself.
 
     ``max_length`` counts tokens, special ones included; ``query_prompt`` and ``document_prompt``
-    are put before each text; ``dim`` is the width of the vectors; ``weights`` are the safetensors
-    files of the whole chain; ``matryoshka_dims`` the declared widths, widest first, or empty.
+    are put before each text; ``dim`` is the width of the vectors, ``token_dim`` of the tokens';
+    ``weights`` are the safetensors files of the whole chain; ``matryoshka_dims`` the declared
+    widths, widest first, or empty.
     """
 
     folder: Path
@@ -68,6 +69,7 @@ class ModelConfig:
     lower_case: bool
     include_prompt: bool
     dim: int
+    token_dim: int
     truncate_dim: int | None
     prompts: Mapping[str, str]
     query_prompt: str
@@ -106,6 +108,7 @@ def read_folder(folder: Path) -> ModelConfig:
         lower_case=bool(modules[0].settings.get("do_lower_case", False)),
         include_prompt=all(m.settings.get("include_prompt", True) for m in modules),
         dim=dim,
+        token_dim=_token_width(modules),
         truncate_dim=dim if dim < width else None,
         prompts=prompts,
         query_prompt=prompts.get("query", ""),
@@ -236,6 +239,19 @@ def _width(modules: tuple[Module, ...], transformer: Mapping[str, Any], folder: 
             width = module.settings.get("out_features")
     if not isinstance(width, int) or width <= 0:
         raise ModelError(f"{folder}: the width of the vectors is not declared")
+    return width
+
+
+def _token_width(modules: tuple[Module, ...]) -> int:
+    """The width of ``token_embeddings`` after the whole chain."""
+    width = 0
+    for module in modules:
+        if module.kind == "Pooling":
+            width = module.settings["embedding_dimension"]
+        elif module.kind == "Dense":
+            read = module.settings.get("module_input_name", "sentence_embedding")
+            if module.settings.get("module_output_name", read) == "token_embeddings":
+                width = module.settings["out_features"]
     return width
 
 

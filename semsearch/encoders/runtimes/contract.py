@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from semsearch.types import Floats, Ints
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from semsearch.types import Bools, Floats, Ints
 
 
 class OutOfMemory(Exception):
     """The device had no room for a batch; a smaller one may fit."""
+
+
+class Batch(NamedTuple):
+    """Padded texts: ``ids`` and ``mask`` int64 (B, L).
+
+    ``keep`` bool (B, L) marks the tokens whose vectors are asked for, none of them padding.
+    """
+
+    ids: Ints
+    mask: Ints
+    keep: Bools | None = None
+
+
+class Output(NamedTuple):
+    """What a batch gives: ``vectors`` float32 (B, width), not normalised.
+
+    ``tokens`` float32 or float16 (n, token width) are the vectors of its n kept tokens, text after
+    text, of unit length (or zero), and None where none were asked for.
+    """
+
+    vectors: Floats
+    tokens: NDArray[np.floating] | None = None
 
 
 class Runtime(Protocol):
@@ -28,8 +53,16 @@ class Runtime(Protocol):
     budget: int
     multiple: int
 
-    def run(self, ids: Ints, mask: Ints, *, prompt_length: int = 0, many: bool = False) -> Floats:
-        """Vectors float32 (B, width), not normalised, for ids and mask int64 (B, L).
+    def run(
+        self,
+        ids: Ints,
+        mask: Ints,
+        keep: Bools | None = None,
+        *,
+        prompt_length: int = 0,
+        many: bool = False,
+    ) -> Output:
+        """The vectors of one batch, given as the parts of a Batch.
 
         ``prompt_length`` is how many leading tokens belong to the prompt, for models that leave
         them out of pooling; ``many`` says that this is one batch of many. Raises
@@ -42,10 +75,8 @@ class Runtime(Protocol):
 class Streaming(Runtime, Protocol):
     """A runtime that has later batches under way while it hands out earlier ones."""
 
-    def stream(
-        self, batches: Iterable[tuple[Ints, Ints]], *, prompt_length: int = 0
-    ) -> Iterator[Floats]:
-        """The vectors that ``run`` gives for each batch of ids and mask, in order.
+    def stream(self, batches: Iterable[Batch], *, prompt_length: int = 0) -> Iterator[Output]:
+        """What ``run`` gives for each batch, in order.
 
         ``batches`` is read a few ahead of what is given out; a batch that does not fit is split.
         Raises ModelError.

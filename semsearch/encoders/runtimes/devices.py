@@ -20,12 +20,13 @@ from itertools import chain, cycle
 from multiprocessing.connection import Connection, Pipe
 from typing import TYPE_CHECKING, Any
 
+from semsearch.encoders.runtimes.contract import Batch, Output
 from semsearch.encoders.runtimes.torch import TorchRuntime
 from semsearch.errors import ModelError, SemsearchError
 
 if TYPE_CHECKING:
     from semsearch.encoders.folder import ModelConfig
-    from semsearch.types import Floats, Ints
+    from semsearch.types import Bools, Ints
 
 _AHEAD = 4
 """Batches that a device has before the first of their vectors is waited for."""
@@ -66,13 +67,19 @@ class DevicesRuntime:
         self._workers: list[_Worker] = []
         self._lock = threading.RLock()
 
-    def run(self, ids: Ints, mask: Ints, *, prompt_length: int = 0, many: bool = False) -> Floats:
+    def run(
+        self,
+        ids: Ints,
+        mask: Ints,
+        keep: Bools | None = None,
+        *,
+        prompt_length: int = 0,
+        many: bool = False,
+    ) -> Output:
         """See the contract: on the first device."""
-        return self._local.run(ids, mask, prompt_length=prompt_length, many=many)
+        return self._local.run(ids, mask, keep, prompt_length=prompt_length, many=many)
 
-    def stream(
-        self, batches: Iterable[tuple[Ints, Ints]], *, prompt_length: int = 0
-    ) -> Iterator[Floats]:
+    def stream(self, batches: Iterable[Batch], *, prompt_length: int = 0) -> Iterator[Output]:
         """See the contract; one stream at a time."""
         rest = iter(batches)
         with self._lock:
@@ -84,7 +91,7 @@ class DevicesRuntime:
                     self.close()
                     raise
 
-    def _first_of(self, batches: Iterator[tuple[Ints, Ints]]) -> Iterator[tuple[Ints, Ints]]:
+    def _first_of(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Batches for as long as patience lasts."""
         while self._patience > 0 and (batch := next(batches, None)) is not None:
             began = time.monotonic()
@@ -97,13 +104,13 @@ class DevicesRuntime:
             worker.stop()
         self._workers = []
 
-    def _spread(self, batches: Iterable[tuple[Ints, Ints]], prompt_length: int) -> Iterator[Floats]:
+    def _spread(self, batches: Iterable[Batch], prompt_length: int) -> Iterator[Output]:
         if not self._workers:
             order = self._config, self._local.precision
             self._workers = [_Worker(*order, device) for device in self._devices]
         flying: deque[_Worker] = deque()
-        for worker, (ids, mask) in zip(cycle(self._workers), batches, strict=False):
-            worker.send(_Batch(ids, mask, prompt_length))
+        for worker, batch in zip(cycle(self._workers), batches, strict=False):
+            worker.send(_Task(batch, prompt_length))
             flying.append(worker)
             if len(flying) >= _AHEAD * len(self._workers):
                 yield self._received(flying.popleft())
@@ -112,19 +119,18 @@ class DevicesRuntime:
         while flying:
             yield self._received(flying.popleft())
 
-    def _received(self, worker: _Worker) -> Floats:
+    def _received(self, worker: _Worker) -> Output:
         done = worker.receive()
         self.budget = min(self.budget, done.budget)
         self.precision = done.precision
-        return done.vectors
+        return done.output
 
 
 @dataclass(frozen=True, slots=True)
-class _Batch:
+class _Task:
     """What a process is sent; None after it ends a stream."""
 
-    ids: Ints
-    mask: Ints
+    batch: Batch
     prompt_length: int
 
 
@@ -132,7 +138,7 @@ class _Batch:
 class _Done:
     """What a process answers, with its settings as they are by now."""
 
-    vectors: Floats
+    output: Output
     budget: int
     precision: str
 
@@ -194,11 +200,11 @@ def serve(descriptor: int) -> None:
         runtime = TorchRuntime(*inbox.get())
         while True:
             first = inbox.get()
-            batches = chain([first], iter(inbox.get, None)) if first is not None else ()
-            pairs = ((batch.ids, batch.mask) for batch in batches)
+            tasks = chain([first], iter(inbox.get, None)) if first is not None else ()
+            batches = (task.batch for task in tasks)
             length = 0 if first is None else first.prompt_length
-            for vectors in runtime.stream(pairs, prompt_length=length):
-                pipe.send(_Done(vectors, runtime.budget, runtime.precision))
+            for output in runtime.stream(batches, prompt_length=length):
+                pipe.send(_Done(output, runtime.budget, runtime.precision))
     except SemsearchError as exc:
         pipe.send(str(exc))
 

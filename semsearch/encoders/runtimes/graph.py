@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from semsearch.encoders.folder import ModelConfig
 
 GRAPH = "graph.xml"
-_LAYOUT = 1
+_LAYOUT = 2
 """Changes when the conversion changes: graphs of another layout are not used."""
 
-_INT8_LAYOUT = 1
+_INT8_LAYOUT = 2
 """The same for the int8 form."""
 
 
@@ -71,7 +71,8 @@ def graph_folder(fingerprint: str, version: str, *, int8: bool = False) -> Path:
 def convert(config: ModelConfig) -> Any:
     """The model's whole module chain as an OpenVINO model. Needs torch. Raises ModelError.
 
-    Inputs ``input_ids`` and ``attention_mask``, int64 (B, L); output float32 (B, width).
+    Inputs ``input_ids`` and ``attention_mask``, int64 (B, L); outputs float32 (B, width), the
+    texts' vectors, and (B, L, token width), their tokens'.
     """
     import torch
 
@@ -108,7 +109,8 @@ def _chain(model: Any) -> Any:
 
         def forward(self, input_ids: Any, attention_mask: Any) -> Any:
             features = {"input_ids": input_ids, "attention_mask": attention_mask}
-            return self.model(features)["sentence_embedding"]
+            features = self.model(features)
+            return features["sentence_embedding"], features["token_embeddings"]
 
     return Chain().eval()
 

@@ -90,6 +90,7 @@ def _measured(graph: Any, rows: Sequence[Ints]) -> dict[tuple[str, int], tuple[F
     sources = [source for source, _ in _products(graph)]
     axes = ops.constant(np.array([0, 1], dtype=np.int64))
     ends = [end(source, axes) for source in sources for end in (ops.reduce_min, ops.reduce_max)]
+    first = len(graph.outputs)
     graph.add_results([ops.result(end) for end in ends])
     settings = {"INFERENCE_PRECISION_HINT": "f32"}
     request = openvino.Core().compile_model(graph, "CPU", settings).create_infer_request()
@@ -97,7 +98,7 @@ def _measured(graph: Any, rows: Sequence[Ints]) -> dict[tuple[str, int], tuple[F
     for ids in rows:
         request.infer({"input_ids": ids[None], "attention_mask": np.ones_like(ids)[None]})
         for i, source in enumerate(sources):
-            low, high = (request.get_output_tensor(1 + 2 * i + j).data.copy() for j in (0, 1))
+            low, high = (request.get_output_tensor(first + 2 * i + j).data.copy() for j in (0, 1))
             before = ranges.get(_key(source), (low, high))
             ranges[_key(source)] = np.minimum(low, before[0]), np.maximum(high, before[1])
     return ranges

@@ -9,15 +9,17 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from semsearch.encoders.runtimes import graph
-from semsearch.encoders.runtimes.contract import OutOfMemory
+from semsearch.encoders.runtimes.contract import OutOfMemory, Output
 from semsearch.encoders.sealed import is_whole, publish
 from semsearch.errors import ModelError, StorageError, UsageError
 from semsearch.threads import thread_count
 
 if TYPE_CHECKING:
     from semsearch.encoders.folder import ModelConfig
-    from semsearch.types import Floats, Ints
+    from semsearch.types import Bools, Floats, Ints
 
 log = logging.getLogger("semsearch")
 
@@ -132,19 +134,40 @@ class OpenVinoRuntime:
             held[key] = self._compiled[many].create_infer_request()
         return held[key]
 
-    def run(self, ids: Ints, mask: Ints, *, prompt_length: int = 0, many: bool = False) -> Floats:
+    def run(
+        self,
+        ids: Ints,
+        mask: Ints,
+        keep: Bools | None = None,
+        *,
+        prompt_length: int = 0,
+        many: bool = False,
+    ) -> Output:
         """See the contract; models that leave their prompt out of pooling run on torch."""
         request = self._request(many=many)
         try:
-            request.infer({"input_ids": ids, "attention_mask": mask}, share_inputs=True)
+            # Unless they are shared, every output is copied, the tokens' too, which most calls
+            # do not read.
+            request.infer(
+                {"input_ids": ids, "attention_mask": mask}, share_inputs=True, share_outputs=True
+            )
             vectors: Floats = request.get_output_tensor(0).data.astype("float32", copy=True)
+            tokens = None if keep is None else _kept(request.get_output_tensor(1).data, keep)
         except MemoryError as exc:
             raise OutOfMemory(str(exc)) from exc
         except RuntimeError as exc:
             if "alloc" in str(exc) or "memory" in str(exc):
                 raise OutOfMemory(str(exc)) from exc
             raise ModelError(f"the model failed: {_first(exc)}") from exc
-        return vectors
+        return Output(vectors, tokens)
+
+
+def _kept(rows: Floats, keep: Bools) -> Floats:
+    """The unit vectors float32 (n, width) of the kept tokens of rows (B, L, width)."""
+    found: Floats = rows.reshape(-1, rows.shape[-1]).take(np.flatnonzero(keep), axis=0)
+    norms = np.sqrt(np.einsum("ij,ij->i", found, found))
+    found /= np.maximum(norms, np.finfo(np.float32).tiny)[:, None]
+    return found
 
 
 def processor() -> str:

@@ -18,7 +18,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-    from semsearch.types import Floats, Ints
+    from semsearch.types import Bools, Floats, Ints
 
 log = logging.getLogger("semsearch")
 
@@ -55,6 +55,11 @@ def packed_features(ids: Ints, mask: Ints, offset: int) -> Features:
         "max_length_q": longest,
         "max_length_k": longest,
     }
+
+
+def kept_positions(keep: Bools, mask: Ints, *, packed: bool) -> Ints:
+    """Where the tokens that ``keep`` (B, L) marks stand, int64 (n,), in a batch's rows joined."""
+    return np.flatnonzero(keep[mask.astype(np.bool_)] if packed else keep)
 
 
 def provable_offset(model: Any, longest: int, vectors: Callable[[Features], Floats]) -> int | None:

@@ -15,11 +15,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from semsearch.encoders.batching import run_halving
-from semsearch.encoders.runtimes.contract import OutOfMemory
+from semsearch.encoders.runtimes.contract import Batch, OutOfMemory, Output
 from semsearch.encoders.runtimes.packed import (
+    kept_positions,
     packed_features,
     padded_features,
     provable_offset,
@@ -32,13 +31,16 @@ if TYPE_CHECKING:
 
     from semsearch.encoders.folder import ModelConfig
     from semsearch.encoders.runtimes.packed import Features
-    from semsearch.types import Floats, Ints
+    from semsearch.types import Bools, Floats, Ints
 
 log = logging.getLogger("semsearch")
 
 _DTYPES = {"float32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _AHEAD = 2
 """Batches that are queued on the device behind the one that is waited for."""
+
+_TINY = 1e-30
+"""Divides the length of a zero vector, which stays zero."""
 
 
 @contextmanager
@@ -83,13 +85,15 @@ def load_model(config: ModelConfig, device: str, dtype: str = "float32") -> Any:
 
 
 class _Flying(NamedTuple):
-    """A batch on its way: what went in, and where its vectors will be once ``done``."""
+    """A batch on its way: what went in, and where its vectors will be once ``done``.
 
-    ids: Ints
-    mask: Ints
+    ``found`` holds the texts' vectors and, where asked for, their tokens'.
+    """
+
+    batch: Batch
     prompt_length: int
     precision: str
-    vectors: torch.Tensor
+    found: list[torch.Tensor]
     done: torch.cuda.Event | None
 
 
@@ -120,6 +124,7 @@ class TorchRuntime:
         if precision == "auto":
             self.precision = "fp16" if self._on_cuda else "float32"
         self.budget = 65_536 if self._on_cuda else 4_096
+        self._token_type = torch.float16 if self._on_cuda else torch.float32
         self._model = load_model(config, self.device, _DTYPES[self.precision])
         self._offset: int | None = None
         self._lock = threading.Lock()  # the model's form does not change while it is used
@@ -133,28 +138,35 @@ class TorchRuntime:
         """Whether batches are computed without their padding."""
         return self._offset is not None
 
-    def run(self, ids: Ints, mask: Ints, *, prompt_length: int = 0, many: bool = False) -> Floats:
+    def run(
+        self,
+        ids: Ints,
+        mask: Ints,
+        keep: Bools | None = None,
+        *,
+        prompt_length: int = 0,
+        many: bool = False,
+    ) -> Output:
         """See the contract; one form serves both one batch and many."""
-        return self._land(self._launch(ids, mask, prompt_length))
+        return self._land(self._launch(Batch(ids, mask, keep), prompt_length))
 
-    def stream(
-        self, batches: Iterable[tuple[Ints, Ints]], *, prompt_length: int = 0
-    ) -> Iterator[Floats]:
+    def stream(self, batches: Iterable[Batch], *, prompt_length: int = 0) -> Iterator[Output]:
         """See the contract. After the device ran out of memory, ``budget`` is lower."""
         flying: deque[_Flying] = deque()
-        for ids, mask in batches:
+        for batch in batches:
             try:
-                flying.append(self._launch(ids, mask, prompt_length))
+                flying.append(self._launch(batch, prompt_length))
             except OutOfMemory:
                 yield from map(self._land, flying)
                 flying.clear()
-                yield run_halving(self, ids, mask, prompt_length=prompt_length, many=True)
+                yield run_halving(self, *batch, prompt_length=prompt_length, many=True)
             while len(flying) > _AHEAD:
                 yield self._land(flying.popleft())
         yield from map(self._land, flying)
 
-    def _launch(self, ids: Ints, mask: Ints, prompt_length: int) -> _Flying:
+    def _launch(self, batch: Batch, prompt_length: int) -> _Flying:
         """Queue a batch; on CUDA nothing here waits for the device."""
+        ids, mask, keep = batch
         try:
             with self._lock, translated():
                 if self._offset is None:
@@ -164,7 +176,8 @@ class TorchRuntime:
                 if prompt_length:
                     features["prompt_length"] = prompt_length
                 precision = self.precision
-                vectors, done = self._copied_back(self._computed(features))
+                kept = None if keep is None else kept_positions(keep, mask, packed=self.packs)
+                found, done = self._copied_back(self._computed(features, kept))
         except OutOfMemory:
             self.budget = max(1, min(self.budget, ids.size // 2))
             if self._on_cuda:
@@ -172,18 +185,17 @@ class TorchRuntime:
 
                 torch.cuda.empty_cache()
             raise
-        return _Flying(ids, mask, prompt_length, precision, vectors, done)
+        return _Flying(batch, prompt_length, precision, found, done)
 
-    def _land(self, batch: _Flying) -> Floats:
-        """Wait for a batch; its vectors float32 (B, width)."""
+    def _land(self, flying: _Flying) -> Output:
+        """Wait for a batch."""
         with translated():
-            if batch.done is not None:
-                batch.done.synchronize()
-        found: Floats = batch.vectors.numpy()
-        if batch.precision != "fp16" or np.isfinite(found).all():
-            return found
+            if flying.done is not None:
+                flying.done.synchronize()
+        if flying.precision != "fp16" or all(bool(t.isfinite().all()) for t in flying.found):
+            return Output(*(tensor.numpy() for tensor in flying.found))
         self._widen()
-        return run_halving(self, batch.ids, batch.mask, prompt_length=batch.prompt_length)
+        return run_halving(self, *flying.batch, prompt_length=flying.prompt_length)
 
     def _widen(self) -> None:
         with self._lock:
@@ -196,13 +208,22 @@ class TorchRuntime:
                 without_packing(self._model)
                 self._offset = None
 
-    def _computed(self, features: Features) -> torch.Tensor:
-        """The model's vectors float32 (B, width), on the device."""
+    def _computed(self, features: Features, kept: Ints | None = None) -> list[torch.Tensor]:
+        """The model's vectors float32 (B, width), on the device.
+
+        With ``kept``, int64 (n,), also the unit vectors (n, token width) of the tokens at those
+        positions; float16 on CUDA, which spares the way back, else float32.
+        """
         import torch
 
         with torch.inference_mode():
             moved = {name: self._moved(value) for name, value in features.items()}
-            found: torch.Tensor = self._model(moved)["sentence_embedding"].float()
+            made = self._model(moved)
+            found: list[torch.Tensor] = [made["sentence_embedding"].float()]
+            if kept is not None:
+                rows = made["token_embeddings"].flatten(0, 1)[self._moved(kept)].float()
+                norms = rows.norm(dim=1, keepdim=True).clamp_min(_TINY)
+                found.append((rows / norms).to(self._token_type))
             return found
 
     def _moved(self, value: Ints | int) -> Any:
@@ -216,20 +237,23 @@ class TorchRuntime:
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=self._on_cuda)
 
-    def _copied_back(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
-        """Vectors on the host, and the event after which they may be read."""
+    def _copied_back(
+        self, tensors: list[torch.Tensor]
+    ) -> tuple[list[torch.Tensor], torch.cuda.Event | None]:
+        """Tensors on the host, and the event after which they may be read."""
         import torch
 
         if not self._on_cuda:
-            return vectors.cpu(), None
-        host = torch.empty(vectors.shape, dtype=vectors.dtype, pin_memory=True)
-        host.copy_(vectors, non_blocking=True)
+            return [tensor.cpu() for tensor in tensors], None
+        host = [torch.empty(t.shape, dtype=t.dtype, pin_memory=True) for t in tensors]
+        for there, here in zip(tensors, host, strict=True):
+            here.copy_(there, non_blocking=True)
         done: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        done.record(torch.cuda.current_stream(vectors.device))
+        done.record(torch.cuda.current_stream(tensors[0].device))
         return host, done
 
     def _vectors(self, features: Features) -> Floats:
-        found: Floats = self._computed(features).cpu().numpy()
+        found: Floats = self._computed(features)[0].cpu().numpy()
         return found
 
 
