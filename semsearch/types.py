@@ -78,7 +78,11 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One search result, as a person reads it. ``score`` is comparable within one result list."""
+    """One search result, as a person reads it. ``score`` is comparable within one result list.
+
+    ``passage`` is the part of the document's content that was found: the characters ``start`` to
+    ``end`` of ``Document.content``, all of it where the document is one passage.
+    """
 
     rank: int
     id: str
@@ -86,3 +90,6 @@ class Hit:
     title: str
     text: str
     metadata: Metadata
+    passage: str
+    start: int
+    end: int

@@ -108,7 +108,10 @@ def test_indexing_prints_json(semsearch_, tmp_path):
         "duplicates": 1,
         "malformed": 0,
         "encoded": 4,
+        "passages": 4,
+        "chunked": 0,
         "truncated": 1,
+        "tokens_lost": 72 - 64,
         "tokens": 6 + 4 + 5 + 72,
         "unknown_share": 0.0,
         "seconds": 2.0,
@@ -121,7 +124,7 @@ def test_indexing_notes_what_people_should_know(semsearch_, tmp_path):
         lines({"_id": 1, "text": "日本語 テキスト bal"}, {"_id": 2, "text": "w " * 70})
     )
     first = semsearch_("index", "a.jsonl")
-    assert "1 document longer than 64 tokens: the rest of their text is not" in first.out
+    assert "1 document longer than 64 tokens: 8 tokens of text not in the vectors" in first.out
     assert first.err == ""
     shutil.rmtree(".semsearch")
     (tmp_path / "b.jsonl").write_text(lines({"_id": 1, "text": "日本語 テキスト bal"}))
@@ -151,15 +154,23 @@ def test_a_query_prints_json(indexed):
     hits = json.loads(found.out)
     assert [(hit.pop("rank"), hit.pop("score") > 0) for hit in hits] == [(1, True), (2, True)]
     assert hits == [
-        {"id": "b", "title": "", "text": "bal car", "metadata": {"year": 2021}},
+        {
+            "id": "b",
+            "title": "",
+            "text": "bal car",
+            "metadata": {"year": 2021},
+            "passage": {"start": 0, "end": 7, "text": "bal car"},
+        },
         {
             "id": "a",
             "title": "First",
             "text": "bal car dir",
             "metadata": {"tags": ["x", "y"], "year": 2019},
+            "passage": {"start": 0, "end": 17, "text": "First bal car dir"},
         },
     ]
-    assert list(json.loads(found.out)[0]) == ["rank", "id", "score", "title", "text", "metadata"]
+    names = ["rank", "id", "score", "title", "text", "metadata", "passage"]
+    assert list(json.loads(found.out)[0]) == names
     assert found.out.count("\n") == 1
 
 
@@ -235,7 +246,10 @@ def test_the_status_of_an_index(indexed, tmp_path, encoder):
         "index": ".semsearch",
         "documents": 3,
         "passages": 3,
+        "long_text": "truncate",
+        "chunked": 0,
         "truncated": 0,
+        "tokens_lost": 0,
         "deleted_passages": 0,
         "sources": [str(tmp_path / "corpus.jsonl")],
         "model": "fake",

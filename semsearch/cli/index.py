@@ -42,6 +42,12 @@ _RATED = 100  # fewer documents are encoded faster than a model is opened: no ra
     help="How many of the ten nearest a large index must find, 0.5 to 1.  [default: 0.99]",
 )
 @click.option(
+    "--long-text",
+    type=click.Choice(["chunk", "truncate", "error"]),
+    help="What to do with texts longer than the model reads: cut them into passages, cut them off,"
+    " or stop.  [default: as before; truncate in a new index]",
+)
+@click.option(
     "--on-duplicate",
     type=click.Choice(["error", "replace", "skip"]),
     default="error",
@@ -68,7 +74,7 @@ def index(corpus: tuple[str, ...], folder: str, as_json: bool, **options: Any) -
     from semsearch.collection.layout import Layout
     from semsearch.collection.vector_build import choose_recall
     from semsearch.collection.writer import open_for_writing
-    from semsearch.indexing import run_indexing
+    from semsearch.indexing import choose_long_text, run_indexing
     from semsearch.search.facade import Index
 
     if options["prune"] and options["on_error"] == "skip":
@@ -85,6 +91,8 @@ def index(corpus: tuple[str, ...], folder: str, as_json: bool, **options: Any) -
     ):
         if options["recall"] is not None:
             choose_recall(writer, options["recall"])
+        if options["long_text"] is not None:
+            choose_long_text(writer, options["long_text"])
         encoder = opened.encoder_for(writer.snapshot)
         summary = run_indexing(
             writer,
@@ -183,11 +191,28 @@ def _facts(
         "duplicates": summary.duplicates,
         "malformed": malformed,
         "encoded": summary.encoded,
+        "passages": summary.passages,
+        "chunked": summary.chunked,
         "truncated": summary.truncated,
+        "tokens_lost": summary.lost,
         "tokens": summary.tokens,
         "unknown_share": round(summary.unknown_share, 6),
         "seconds": round(seconds, 3),
     }
+
+
+def _print_long(summary: Summary, encoder: Encoder) -> None:
+    longer = f"longer than {encoder.max_length:,} tokens"
+    if summary.chunked:
+        click.echo(
+            f"{count(summary.chunked, 'document')} {longer}:"
+            f" {count(summary.passages, 'passage')} in all"
+        )
+    if summary.truncated:
+        click.echo(
+            f"{count(summary.truncated, 'document')} {longer}: {count(summary.lost, 'token')} of"
+            " text not in the vectors (--long-text chunk keeps them)"
+        )
 
 
 def _print(summary: Summary, folder: str, documents: int, seconds: float, encoder: Encoder) -> None:
@@ -202,11 +227,7 @@ def _print(summary: Summary, folder: str, documents: int, seconds: float, encode
         click.echo(f"{moved} from another source")
     if summary.duplicates:
         click.echo(f"{count(summary.duplicates, 'duplicate')} in the input")
-    if summary.truncated:
-        click.echo(
-            f"{count(summary.truncated, 'document')} longer than {encoder.max_length} tokens:"
-            " the rest of their text is not in the vectors"
-        )
+    _print_long(summary, encoder)
     if not summary.encoded:
         click.echo(f"nothing to encode ({seconds:.1f} s)")
         return

@@ -41,6 +41,7 @@ def status(folder: str, as_json: bool) -> None:
 
 def _facts(reader: Reader) -> dict[str, Any]:
     from semsearch.collection import lexical_cache, vector_build, vector_cache
+    from semsearch.indexing.long_text import recorded_long_text
     from semsearch.store import catalog, passages
 
     snapshot = reader.snapshot()
@@ -51,12 +52,17 @@ def _facts(reader: Reader) -> dict[str, Any]:
     if faiss:
         params = json.loads(faiss.params)
     folder = reader.layout.folder
+    most = encoder.max_length if encoder else 0
+    truncated, lost = passages.count_truncated(reader.connection, most)
     return {
         "index": str(folder),
         "generation": snapshot.generation.gen,
         "documents": snapshot.generation.n_document,
         "passages": snapshot.generation.n_passage,
-        "truncated": passages.count_truncated(reader.connection),
+        "long_text": recorded_long_text(reader.connection),
+        "chunked": passages.count_chunked(reader.connection),
+        "truncated": truncated,
+        "tokens_lost": lost,
         "deleted_passages": len(snapshot.dead),
         "sources": catalog.sources(reader.connection),
         "model": encoder.name if encoder else None,

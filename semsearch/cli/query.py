@@ -110,6 +110,7 @@ def _as_dict(hit: Hit) -> dict[str, Any]:
         "title": hit.title,
         "text": hit.text,
         "metadata": dict(hit.metadata),
+        "passage": {"start": hit.start, "end": hit.end, "text": hit.passage},
     }
 
 
@@ -123,7 +124,7 @@ def print_hits(hits: list[Hit]) -> None:
         shown = title if title.startswith(name) else f"{name}  {title}".rstrip()
         head = f"{hit.rank:>3}  {hit.score:.4f}  "
         click.echo(head + bold(_cut(shown, width - len(head))))
-        for row in _snippet(hit.text, width - 5):
+        for row in _snippet(f"... {hit.passage}" if hit.start else hit.text, width - 5):
             click.echo(f"     {row}")
 
 

@@ -16,6 +16,7 @@ from semsearch.store import catalog, documents, passages
 from semsearch.store.database import database_errors, open_reader
 from semsearch.store.documents import StoredDocument
 from semsearch.store.filters import Filter, documents_matching
+from semsearch.store.passages import PassageRow
 from semsearch.types import Document
 
 if TYPE_CHECKING:
@@ -55,6 +56,10 @@ class Reader:
 
     def documents_of(self, vids: Iterable[int]) -> dict[int, StoredDocument]:
         """The document of each passage. Raises StaleSnapshot if one was purged, Corrupt."""
+        return {vid: document for vid, (_, document) in self.passages_of(vids).items()}
+
+    def passages_of(self, vids: Iterable[int]) -> dict[int, tuple[PassageRow, StoredDocument]]:
+        """Each passage with its document. Raises StaleSnapshot if one was purged, Corrupt."""
         wanted = list(vids)
         with database_errors(self.layout.catalog):
             found = passages.passages_of(self.connection, wanted)
@@ -63,7 +68,7 @@ class Reader:
         # Rows may be purged between the two reads as well as before them.
         if len(found) < len(set(wanted)) or owners != set(rows):
             raise StaleSnapshot
-        return {vid: rows[passage.doc_id] for vid, passage in found.items()}
+        return {vid: (passage, rows[passage.doc_id]) for vid, passage in found.items()}
 
     def sources(self) -> list[str]:
         """The corpora that finished runs read to their end."""

@@ -16,6 +16,8 @@ from semsearch.store.passages import Extent, text_hash
 from semsearch.types import Document
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from semsearch.collection.writer import Writer
     from semsearch.encoders import Encoder
 
@@ -41,10 +43,14 @@ def choose_long_text(writer: Writer, choice: str) -> None:
 
 def settle_long_text(writer: Writer) -> LongText:
     """The choice of an index; a new one without any gets the default."""
-    recorded = catalog.get_meta(writer.connection, _KEY)
-    if recorded is None and writer.snapshot.encoder is None:
+    if catalog.get_meta(writer.connection, _KEY) is None and writer.snapshot.encoder is None:
         choose_long_text(writer, DEFAULT)
-        return DEFAULT
+    return recorded_long_text(writer.connection)
+
+
+def recorded_long_text(connection: sqlite3.Connection) -> LongText:
+    """The choice of an index that has documents."""
+    recorded = catalog.get_meta(connection, _KEY)
     return next((choice for choice in LONG_TEXT if choice == recorded), _BEFORE)
 
 

@@ -21,7 +21,7 @@ from semsearch.types import Document, Hit
 if TYPE_CHECKING:
     from semsearch.encoders import Encoder
     from semsearch.encoders.runtimes.choose import Precision
-    from semsearch.indexing import OnDuplicate, Summary
+    from semsearch.indexing import LongText, OnDuplicate, Summary
     from semsearch.store.catalog import EncoderRow
 
 
@@ -109,17 +109,24 @@ class Index:
         *,
         source: str = "python",
         on_duplicate: OnDuplicate = "error",
+        long_text: LongText | None = None,
     ) -> Summary:
         """Add or update documents; unchanged ones are not encoded again. Nothing is deleted.
+
+        ``long_text`` says what to do from now on with texts longer than the model reads: ``chunk``
+        cuts them into passages, ``truncate`` cuts them off, ``error`` refuses them. None goes on as
+        the index did.
 
         They are checked and mended as those of files are (``read_corpus``). Raises InputError
         naming a bad one by its number; windows of documents before it stay committed.
         """
         from semsearch.collection.writer import open_for_writing
-        from semsearch.indexing import Source, run_indexing
+        from semsearch.indexing import Source, choose_long_text, run_indexing
 
         corpus = Source(source, _checked(documents, source), prunable=False)
         with open_for_writing(Layout(self.folder)) as writer:
+            if long_text is not None:
+                choose_long_text(writer, long_text)
             encoder = self.encoder_for(writer.snapshot)
             return run_indexing(writer, encoder, [corpus], on_duplicate=on_duplicate)
 

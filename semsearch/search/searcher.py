@@ -23,10 +23,11 @@ from semsearch.search.candidates import CandidateSource
 from semsearch.search.owners import Owners, Ranked
 from semsearch.store.filters import Filter, matches
 from semsearch.threads import thread_count
-from semsearch.types import Candidates, Hit
+from semsearch.types import Candidates, Document, Hit
 
 if TYPE_CHECKING:
     from semsearch.encoders import Encoded, Encoder
+    from semsearch.store.passages import PassageRow
     from semsearch.types import Floats
 
 Mode = Literal["hybrid", "dense", "lexical"]
@@ -118,16 +119,16 @@ class Searcher:
 
         def answer(view: _View) -> list[Hit]:
             ranking = self._rank(view, [text], k, options)[0]
-            rows = self.reader.documents_of(ranked.vid for ranked in ranking)
-            found = [(ranked, rows[ranked.vid].document) for ranked in ranking]
-            if not all(matches(d.metadata, options.conditions) for _, d in found):
+            rows = self.reader.passages_of(ranked.vid for ranked in ranking)
+            found = [(ranked, *rows[ranked.vid]) for ranked in ranking]
+            if not all(matches(d.document.metadata, options.conditions) for *_, d in found):
                 raise Corrupt(
                     f"{self.reader.layout.catalog}: the filter's index is damaged: run"
                     " `semsearch check`, then index again"
                 )
             return [
-                Hit(rank, d.id, ranked.score, d.title, d.text, d.metadata)
-                for rank, (ranked, d) in enumerate(found, start=1)
+                _hit(rank, ranked.score, passage, row.document)
+                for rank, (ranked, passage, row) in enumerate(found, start=1)
             ]
 
         return self._retry(answer)
@@ -229,6 +230,14 @@ class Searcher:
             f"{self.reader.layout.catalog}: passages without a row: run `semsearch check`, then"
             " put a copy of the index back, or index again"
         )
+
+
+def _hit(rank: int, score: float, passage: PassageRow, found: Document) -> Hit:
+    start, end = passage.start, passage.end
+    return Hit(
+        rank, found.id, score, found.title, found.text, found.metadata,
+        found.content[start:end], start, end,
+    )  # fmt: skip
 
 
 def _check(snapshot: Snapshot, k: int, options: Options) -> int:
