@@ -18,6 +18,7 @@ from semsearch.cli.output import (
     print_json,
     progress_bar,
 )
+from semsearch.cli.page import check_targets, write_report
 
 if TYPE_CHECKING:
     from semsearch.corpus import BeirDataset
@@ -56,6 +57,12 @@ if TYPE_CHECKING:
     "--ignore-identical-ids", is_flag=True, help="Drop hits whose id is the query's, as BEIR does."
 )
 @click.option("--fresh", is_flag=True, help="Index the dataset again.")
+@click.option(
+    "--report", "page", type=click.Path(dir_okay=False), help="Write an HTML page of everything."
+)
+@click.option(
+    "--plots", type=click.Path(file_okay=False), help="Write the plots there, as SVG and PNG."
+)
 @click.option("--explain-metrics", is_flag=True, help="Print the rule of every number, and stop.")
 @json_option
 def evaluate(dataset: str | None, folder: str | None, as_json: bool, **options: Any) -> None:
@@ -76,6 +83,7 @@ def evaluate(dataset: str | None, folder: str | None, as_json: bool, **options: 
     from semsearch.evaluation.measure import evaluate as measure
     from semsearch.evaluation.pipelines import Pipeline
 
+    check_targets(options["page"], options["plots"])
     labelled = BeirDataset.open(dataset, options["split"], options["queries"], options["qrels"])
     if labelled.missing_queries:
         missing = count(len(labelled.missing_queries), "judged query is", "judged queries are")
@@ -84,15 +92,19 @@ def evaluate(dataset: str | None, folder: str | None, as_json: bool, **options: 
     dims = _dims(options["dims"])
     with _open(labelled, folder, options["model"], options["fresh"]) as index:
         first: list[Run] = []
+        pipelines: list[Pipeline] = []
         with progress_bar(None, "measuring", "pipelines") as advance:
 
-            def keep(_: Pipeline, run: Run) -> None:
+            def keep(pipeline: Pipeline, run: Run) -> None:
                 advance(1)
+                pipelines.append(pipeline)
                 if not first:
                     first.append(run)
 
             how = Measuring(ignore_identical_ids=options["ignore_identical_ids"], on_run=keep)
             report = measure(index, labelled, modes=modes, dims=dims, measuring=how)
+        if options["page"] or options["plots"]:
+            write_report(index, report, pipelines, first[0], options["page"], options["plots"])
     if options["run_file"]:
         from semsearch.corpus import write_run
 
