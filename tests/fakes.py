@@ -19,7 +19,7 @@ from semsearch.collection import vector_build
 from semsearch.collection.layout import Layout
 from semsearch.collection.reader import Reader
 from semsearch.collection.writer import open_for_writing
-from semsearch.encoders import Encoded, Encoder, TokenSink, open_encoder
+from semsearch.encoders import Encoded, Encoder, open_encoder
 from semsearch.encoders.tokens import Tokenized
 from semsearch.index import build, faiss_index
 from semsearch.index.faiss_index import FaissIndex
@@ -30,6 +30,7 @@ from semsearch.search.searcher import Searcher
 from semsearch.types import Document
 
 if TYPE_CHECKING:
+    from semsearch.encoders import TokenSink
     from semsearch.types import Floats
 
 _BATCH = 16
@@ -96,7 +97,7 @@ class FakeEncoder:
         self,
         texts: Sequence[str],
         progress: Callable[[int], None] | None = None,
-        token_sink: TokenSink | None = None,
+        token_sink: "TokenSink | None" = None,
     ) -> Encoded:
         self.calls += 1
         parts = [self._encode([])]
@@ -117,7 +118,9 @@ class FakeEncoder:
             np.concatenate([part.unknown for part in parts]),
         )
 
-    def encode_queries(self, texts: Sequence[str], token_sink: TokenSink | None = None) -> Encoded:
+    def encode_queries(
+        self, texts: Sequence[str], token_sink: "TokenSink | None" = None
+    ) -> Encoded:
         self.calls += 1
         self.queries += texts
         if token_sink is not None:
@@ -131,7 +134,7 @@ class FakeEncoder:
         rows = np.array([self._word(word) for word in words]).reshape(len(words), self.dim)
         return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
-    def _give_tokens(self, texts: Sequence[str], start: int, token_sink: TokenSink) -> None:
+    def _give_tokens(self, texts: Sequence[str], start: int, token_sink: "TokenSink") -> None:
         """As the real one does: a batch's texts, of equal ones only the first."""
         places = range(start, min(start + _BATCH, len(texts)))
         first = [at for at in places if texts.index(texts[at]) == at]
