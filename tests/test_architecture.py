@@ -22,6 +22,7 @@ ROOMS = (
     "threads",
     "corpus",
     "vectors",
+    "maxsim",
     "metrics",
     "encoders",
     "index",
