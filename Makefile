@@ -15,7 +15,7 @@ DEVELOPMENT := $(VENV)/semsearch-development-$(KEY)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq -c constraints.txt
 EDITABLE := --build-constraint constraints.txt -e
 
-.PHONY: help demo test bench clean
+.PHONY: help demo test interop bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -27,12 +27,15 @@ demo: $(RUNTIME)  ## index the standard library's documentation, question it, ev
 test: $(DEVELOPMENT)  ## run every check: format, lint, types, docs, tests with coverage, the wheel
 	@$(BIN)/python -m tests.check
 
+interop: $(DEVELOPMENT)  ## compare with MTEB, BEIR, ir_measures and ranx, in an environment of their own
+	@$(BIN)/python -m tests.interop
+
 bench: $(DEVELOPMENT)  ## measure quality and speed, beside what one would use instead
 	@$(BIN)/python -m benchmarks.environments
 	@$(BIN)/python -m benchmarks
 
 clean:  ## remove the environments and whatever the tools left behind; indexes stay
-	rm -rf $(VENV) .venv-bench build dist *.egg-info htmlcov .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-bench .venv-interop build dist *.egg-info htmlcov .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # PyTorch goes first and alone: its exact pin takes a CPU build where pip is shown one, and nothing
