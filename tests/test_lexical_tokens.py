@@ -12,7 +12,7 @@ from semsearch.lexical.tokens import MAX_CHARACTERS, MAX_WORD, query_words, word
 
 
 def counted(text):
-    return sorted(words(text, stem=False))
+    return sorted(words(text, "none"))
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_words_of_alphabets(text, expected):
 def test_words_of_scripts_without_spaces(text, document, query):
     assert counted(text) == sorted(document.split())
     if query is not None:
-        assert sorted(query_words(text, stem=False)) == sorted(query.split())
+        assert sorted(query_words(text, "none")) == sorted(query.split())
 
 
 @pytest.mark.parametrize(
@@ -107,10 +107,10 @@ def test_queries_look_for_nothing_that_documents_lack():
 
 
 def test_long_words_and_texts_are_cut():
-    assert words("x" * 1000, stem=False) == ["x" * MAX_WORD]
-    assert words("a " * MAX_CHARACTERS, stem=False) == ["a"] * (MAX_CHARACTERS // 2)
+    assert words("x" * 1000, "none") == ["x" * MAX_WORD]
+    assert words("a " * MAX_CHARACTERS, "none") == ["a"] * (MAX_CHARACTERS // 2)
     # One character that normalisation makes eighteen of.
-    assert sum(map(len, words("\ufdfa" * MAX_CHARACTERS, stem=False))) <= MAX_CHARACTERS
+    assert sum(map(len, words("\ufdfa" * MAX_CHARACTERS, "none"))) <= MAX_CHARACTERS
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_ten_thousand_hostile_strings():
     held_surrogates = 0
     for text in hostile_strings(10_000):
         held_surrogates += any("\ud800" <= character <= "\udfff" for character in text)
-        plain = words(text, stem=False)
+        plain = words(text, "none")
         for word in plain:
             assert 0 < len(word) <= MAX_WORD, (text, word)
             assert word.split() == [word], (text, word)
@@ -182,7 +182,7 @@ def test_every_character_makes_a_list():
     block = 4096
     for start in range(0, sys.maxunicode + 1, block):
         text = " ".join(map(chr, range(start, start + block)))
-        for word in words(text, stem=False):
+        for word in words(text, "none"):
             assert "\x00" not in word
             assert not any("\ud800" <= character <= "\udfff" for character in word)
 
@@ -193,7 +193,7 @@ def test_every_letter_and_digit_is_searchable():
         # Presentation forms of marks count as letters, but stand for none.
         plain = unicodedata.normalize("NFKC", chr(code))
         if any(unicodedata.category(c)[0] == "L" or c.isdecimal() for c in plain) and not words(
-            chr(code), stem=False
+            chr(code), "none"
         ):
             lost.append(chr(code))
     # Letters that are apostrophes, and tatweel with what is shown on it.

@@ -61,6 +61,10 @@ _RATED = 100  # fewer documents are encoded faster than a model is opened: no ra
     show_default=True,
     help="What to do with a malformed record.",
 )
+@click.option(
+    "--language",
+    help="Stem words as this language does: en, pt, .. or none.  [default: as the texts are]",
+)
 @click.option("--prune", is_flag=True, help="Delete what these sources no longer hold.")
 @click.option("--id-field", help="The field that holds the id.  [default: _id, id or docid]")
 @click.option("--text-field", help="The field that holds the text.  [default: text, contents, ..]")
@@ -71,16 +75,20 @@ def index(corpus: tuple[str, ...], folder: str, as_json: bool, **options: Any) -
     Run it again after the corpus changed: only new and changed documents are encoded, and nothing
     is deleted unless --prune is given. A run that was stopped goes on where it was.
     """
+    from semsearch.collection.language import choose_language
     from semsearch.collection.layout import Layout
     from semsearch.collection.vector_build import choose_recall
     from semsearch.collection.writer import open_for_writing
     from semsearch.indexing import choose_long_text, run_indexing
+    from semsearch.lexical.languages import require_language
     from semsearch.search.facade import Index
 
     if options["prune"] and options["on_error"] == "skip":
         raise click.UsageError(
             "--prune would delete the documents of skipped records: leave out --on-error skip"
         )
+    if options["language"] is not None:
+        require_language(options["language"])
     skipped = _Skipped()
     sources = [_source(path, options, skipped) for path in corpus]
     began = time.perf_counter()
@@ -89,6 +97,8 @@ def index(corpus: tuple[str, ...], folder: str, as_json: bool, **options: Any) -
         open_for_writing(Layout(Path(folder))) as writer,
         progress_bar(_estimate(corpus), "indexing", "docs") as advance,
     ):
+        if options["language"] is not None:
+            choose_language(writer, options["language"])
         if options["recall"] is not None:
             choose_recall(writer, options["recall"])
         if options["long_text"] is not None:

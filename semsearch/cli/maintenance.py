@@ -42,11 +42,13 @@ def status(folder: str, as_json: bool) -> None:
 def _facts(reader: Reader) -> dict[str, Any]:
     from semsearch.collection import lexical_cache, vector_build, vector_cache
     from semsearch.indexing.long_text import recorded_long_text
+    from semsearch.lexical.languages import stemming
     from semsearch.store import catalog, passages
 
     snapshot = reader.snapshot()
     encoder = snapshot.encoder
     faiss, lexical = snapshot.cache(vector_cache.KIND), snapshot.cache(lexical_cache.KIND)
+    language = lexical_cache.words_language(snapshot, reader.connection)
     exact = {"kind": "exact", "candidates": None, "nprobe": None}
     params: dict[str, Any] = {"index": exact, "recalls": []}
     if faiss:
@@ -78,6 +80,8 @@ def _facts(reader: Reader) -> dict[str, Any]:
         "recall_target": vector_build.wanted_recall(reader.connection),
         "recall@10": {str(dims): round(recall, 4) for dims, recall in params["recalls"]},
         "lexical_index": lexical is not None,
+        "language": language,
+        "stemming": stemming(language) if language else None,
         "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
     }
 
@@ -130,9 +134,11 @@ def check(folder: str) -> None:
     help="From now on serve `auto` (by size), `exact`, or any FAISS factory string.",
 )
 @click.option("--recall", type=float, help="From now on find so much of the ten nearest (0.5-1).")
-def compact(folder: str, kind: str | None, recall: float | None) -> None:
+@click.option("--language", help="From now on stem words as this language does, or none.")
+def compact(folder: str, kind: str | None, recall: float | None, language: str | None) -> None:
     """Rewrite the vectors without what was deleted and build the derived files anew."""
     from semsearch.collection import maintain
+    from semsearch.collection.language import choose_language
     from semsearch.collection.layout import Layout
     from semsearch.collection.lexical_cache import build_lexical_cache
     from semsearch.collection.vector_build import (
@@ -141,11 +147,16 @@ def compact(folder: str, kind: str | None, recall: float | None) -> None:
         choose_recall,
     )
     from semsearch.collection.writer import open_for_writing
+    from semsearch.lexical.languages import require_language
     from semsearch.search.facade import Index
 
+    if language is not None:
+        require_language(language)
     Index(folder, None).require()
     with open_for_writing(Layout(Path(folder))) as writer:
         purged = len(writer.snapshot.dead)
+        if language is not None:
+            choose_language(writer, language)
         if recall is not None:
             choose_recall(writer, recall)
         if kind is not None:

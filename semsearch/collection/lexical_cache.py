@@ -14,8 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from semsearch import fs
+from semsearch.collection.language import (
+    detected_language,
+    record_language,
+    recorded_language,
+)
 from semsearch.collection.snapshot import Snapshot
 from semsearch.errors import Corrupt, Mismatch, MissingExtra
+from semsearch.lexical.languages import ENGLISH
 from semsearch.store import catalog, passages
 from semsearch.store.database import database_errors
 from semsearch.store.rows import canonical_json
@@ -50,18 +56,26 @@ class LexicalView:
 
 
 def build_lexical_cache(writer: Writer, *, force: bool = False) -> None:
-    """Add the passages that the lexical folder lacks; ``force`` builds it anew. One commit."""
+    """Add the passages that the lexical folder lacks; ``force`` builds it anew. One commit.
+
+    It is built anew too where another language was chosen. An index whose language is not known
+    has it detected, unless its folder, from before there were any, goes on in English.
+    """
     snapshot = writer.snapshot
     if not len(snapshot.rows):
         _clear(writer)
         return
     state = None if force else _state(snapshot)
-    if not force and uncovered_passages(snapshot) == 0:
-        return
+    language = recorded_language(writer.connection)
+    if state is not None:
+        language = language or state.language
+        if state.language == language and uncovered_passages(snapshot) == 0:
+            return
     try:
         from semsearch.lexical.writer import LexicalWriter
 
-        with LexicalWriter(writer.layout.lexical, state) as lexical:
+        language = language or detected_language(writer)
+        with LexicalWriter(writer.layout.lexical, state, language=language) as lexical:
             # afresh when its files were damaged or of another version
             start = max(lexical.covered, 0)
             for vids, texts in _texts(writer.connection, start, snapshot):
@@ -72,6 +86,8 @@ def build_lexical_cache(writer: Writer, *, force: bool = False) -> None:
             )
             with writer.generation():
                 catalog.put_cache(writer.connection, row)
+                if state is None:
+                    record_language(writer, language)
             lexical.collect_garbage([made])
     except MissingExtra as exc:
         log.warning("%s; until then searches are dense only", exc)
@@ -142,7 +158,17 @@ def _uncovered(snapshot: Snapshot, connection: sqlite3.Connection, covered: int)
     if not found:
         return []
     vids = np.array([vid for vid, _ in found], np.int64)
-    return [MemoryLexical(vids, [text for _, text in found])]
+    language = words_language(snapshot, connection) or ENGLISH
+    return [MemoryLexical(vids, [text for _, text in found], language)]
+
+
+def words_language(snapshot: Snapshot, connection: sqlite3.Connection) -> str | None:
+    """The language whose stems are searched; None as long as there are no words."""
+    state = _state(snapshot)
+    if state is not None:
+        return state.language
+    with database_errors(snapshot.layout.catalog):
+        return recorded_language(connection)
 
 
 def _state(snapshot: Snapshot) -> LexicalState | None:

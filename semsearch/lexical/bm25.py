@@ -30,9 +30,10 @@ WORTH_FETCHING = 0.01
 
 
 class Bm25:
-    """Searches one immutable snapshot of passages."""
+    """Searches one immutable snapshot of passages, whose words are those of ``language``."""
 
-    def __init__(self, searcher: Searcher, schema: Schema) -> None:
+    def __init__(self, searcher: Searcher, schema: Schema, language: str) -> None:
+        self._language = language
         self._searcher = searcher
         self._schema = schema
         self._size = int(searcher.num_docs)
@@ -66,7 +67,7 @@ class Bm25:
         load()
         from tantivy import Occur, Query
 
-        counts = Counter(query_words(text))
+        counts = Counter(query_words(text, self._language))
         terms = []
         # Sorted: a sum of float32 depends on its order, and must not on that of the words.
         for word, count in sorted(counts.most_common(MAX_TERMS)):

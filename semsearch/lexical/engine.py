@@ -1,11 +1,12 @@
 """The door to tantivy: one schema and one analyser, for what is stored and what is in memory.
 
-The analyser splits at white space and stems; everything else about words is in ``tokens``.
+What is indexed is split at white space, nothing else: everything about words is in ``tokens``.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -36,13 +37,15 @@ def version() -> str:
     return f"tantivy {numbers[1]}, format {numbers[2]}"
 
 
-def analyser() -> TextAnalyzer:
-    """Splits at white space and stems English; other scripts pass unchanged."""
+def analyser(stemmers: Sequence[str] = ()) -> TextAnalyzer:
+    """Splits at white space, then applies Snowball stemmers by name, ``("portuguese",)``."""
     load()
     from tantivy import Filter, TextAnalyzerBuilder, Tokenizer
 
     builder = TextAnalyzerBuilder(Tokenizer.whitespace())
-    return builder.filter(Filter.stemmer("english")).build()
+    for name in stemmers:
+        builder = builder.filter(Filter.stemmer(name))
+    return builder.build()
 
 
 def schema() -> Schema:

@@ -74,7 +74,7 @@ def _open_private(private: Path, folder: Path, state: LexicalState) -> Bm25:
         (private / files.META).write_text(state.meta, encoding="utf-8")
     try:
         index = engine.open_folder(str(private))
-        return Bm25(index.searcher(), index.schema)
+        return Bm25(index.searcher(), index.schema, state.language)
     except (ValueError, OSError) as exc:
         raise Corrupt(
             f"{folder} cannot be opened ({exc}): run `semsearch compact` to build it anew"

@@ -11,6 +11,7 @@ from unicodedata import unidata_version
 
 from semsearch.errors import Corrupt, Mismatch, MissingExtra
 from semsearch.lexical.engine import version
+from semsearch.lexical.languages import ENGLISH, LANGUAGES, NONE
 from semsearch.lexical.tokens import TOKENS_VERSION
 
 _NAME = re.compile(r"[0-9a-f]{32}\.[0-9a-z.]{1,32}")
@@ -25,7 +26,8 @@ class LexicalState:
     ``meta`` is the text of tantivy's ``meta.json``, ``files`` the SHA-256 of every file by name,
     ``passages`` their number. It covers the vids ``first_vid`` to ``last_vid``, both included
     (-1 and -1 where there are none). ``engine`` is the tantivy that wrote the files,
-    ``unicode`` the version of the tables that letters were folded by.
+    ``unicode`` the version of the tables that letters were folded by, ``language`` the one whose
+    words it holds: English in records that name none, made before there were others.
     """
 
     meta: str
@@ -36,6 +38,7 @@ class LexicalState:
     engine: str
     tokens_version: int = TOKENS_VERSION
     unicode: str = unidata_version
+    language: str = ENGLISH
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, equal for equal states."""
@@ -88,6 +91,8 @@ def _check(values: Mapping[str, Any]) -> None:
             raise TypeError(name)
     if not isinstance(values["engine"], str) or not isinstance(values["unicode"], str):
         raise TypeError("engine")
+    if values.get("language", ENGLISH) not in (NONE, *LANGUAGES):
+        raise ValueError("language")
     for name, digest in files.items():
         # Names are joined to a folder, so they must not lead anywhere else.
         if not _NAME.fullmatch(name) or not _DIGEST.fullmatch(digest):

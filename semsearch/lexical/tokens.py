@@ -1,7 +1,11 @@
 """Text to words, for BM25: any string gives a list, whatever it holds, and nothing is a syntax.
 
 - Everything is normalised by NFKC, case-folded and folded as ``scripts`` says.
-- Alphabets: words, with English Snowball stemming (which leaves other scripts alone).
+- Alphabets: words, with the Snowball stemming of the language, as ``languages`` says. Words lose
+  their accents first: a stemmer that sees them joins more forms, but no longer finds words that
+  are typed without any (nDCG@10 in Portuguese: 0.912 either way, and for such queries 0.890).
+  Stop words stay: without those of the query nDCG@10 changed by +0.001 (scifact), +0.005
+  (banking77), +0.002 (faquad-pt), -0.005 and -0.016 (names of the standard library).
 - Chinese, Japanese, Korean: overlapping pairs of characters, as Lucene's CJKBigramFilter, and in
   documents the single characters too, so that a query of one character finds them.
 - Indic and South-East Asian scripts: words whole, and overlapping pairs of their syllables, which
@@ -21,6 +25,7 @@ from functools import cache
 from operator import add
 from typing import TYPE_CHECKING
 
+from semsearch.lexical.languages import ENGLISH, stemmers, with_endings
 from semsearch.lexical.scripts import INNER_SIGNS, RUN, SYLLABLES, CharacterTable
 
 if TYPE_CHECKING:
@@ -50,35 +55,36 @@ _SIGNED = re.compile(r"\b[a-z](?:\+\+|#)(?!\w)")
 _RUN_OF_SIGNS = re.compile(r"([^\w\s]{64})[^\w\s]+")
 
 
-def words(text: str, stem: bool = True) -> list[str]:
-    """The words of a document, repeated as often as they occur.
+def words(text: str, language: str = ENGLISH) -> list[str]:
+    """The words of a document, repeated as often as they occur, stemmed unless it is ``none``.
 
-    Each has 1 to 64 characters, none of them white space; ``stem`` needs tantivy.
+    Each has 1 to 64 characters, none of them white space.
     Never raises for any string. Raises MissingExtra if tantivy is not installed.
     """
-    found = _words(text, single_characters=True)
-    return stemmed(found) if stem else found
+    return stemmed(_words(text, single_characters=True), language)
 
 
-def query_words(text: str, stem: bool = True) -> list[str]:
+def query_words(text: str, language: str = ENGLISH) -> list[str]:
     """The words to look for: as ``words``, less some that would find nearly everything.
 
     Those are the single characters of a Chinese, Japanese or Korean run longer than one.
     """
-    found = _words(text, single_characters=False)
-    return stemmed(found) if stem else found
+    return stemmed(_words(text, single_characters=False), language)
 
 
-def stemmed(found: list[str]) -> list[str]:
-    """English Snowball stems, by the analyser that also reads what is indexed."""
-    return _analyser().analyze(" ".join(found)) if found else []
+def stemmed(found: list[str], language: str) -> list[str]:
+    """Words as they come from folding to the stems that are indexed, one each."""
+    names = stemmers(language)
+    if not found or not names:
+        return found
+    return _analyser(names).analyze(" ".join(with_endings(found, language)))
 
 
 @cache
-def _analyser() -> TextAnalyzer:
+def _analyser(names: tuple[str, ...]) -> TextAnalyzer:
     from semsearch.lexical.engine import analyser
 
-    return analyser()
+    return analyser(names)
 
 
 def _words(text: str, single_characters: bool) -> list[str]:

@@ -18,6 +18,7 @@ import numpy as np
 from semsearch import fs
 from semsearch.errors import Corrupt, Mismatch, StorageError, UsageError
 from semsearch.lexical import engine, files
+from semsearch.lexical.languages import ENGLISH
 from semsearch.lexical.state import LexicalState, segments_of
 from semsearch.lexical.tokens import words
 
@@ -39,8 +40,9 @@ _MOST_PENDING = 64 << 20
 class LexicalWriter:
     """Adds passages to a lexical folder. Only the holder of the index's lock may have one.
 
-    ``state`` is the last one recorded. The writer stands on it if its files are whole and of this
-    version, else it says why in the log and starts afresh: ask ``covered`` what is to be added.
+    ``state`` is the last one recorded. The writer stands on it if its files are whole, of this
+    version and in this ``language``, else it starts afresh, and says in the log what is wrong: ask
+    ``covered`` what is to be added.
     Whatever else the folder holds does not count. ``heap_bytes`` bounds tantivy's memory.
     Raises MissingExtra without tantivy, StorageError if the folder cannot be written.
     """
@@ -50,6 +52,7 @@ class LexicalWriter:
         folder: Path,
         state: LexicalState | None = None,
         *,
+        language: str = ENGLISH,
         heap_bytes: int = HEAP_BYTES,
         threads: int = 1,
     ) -> None:
@@ -59,6 +62,7 @@ class LexicalWriter:
         self._work = folder / _WORK
         self._heap_bytes = heap_bytes
         self._threads = threads
+        self._language = language
         self._writer: IndexWriter | None = None
         self._pending = 0
         self._broken = False
@@ -98,7 +102,7 @@ class LexicalWriter:
 
         with self._guard():
             for vid, text in zip(numbers.tolist(), texts, strict=True):
-                joined = " ".join(words(text, stem=False))
+                joined = " ".join(words(text, self._language))
                 self._make_room(len(joined))
                 document = Document()
                 document.add_unsigned(engine.VID, vid)
@@ -136,6 +140,7 @@ class LexicalWriter:
             last_vid=self._last,
             passages=self._passages,
             engine=engine.version(),
+            language=self._language,
         )
         return self.state
 
@@ -160,7 +165,7 @@ class LexicalWriter:
         files.clear(self._work)
 
     def _usable(self, state: LexicalState | None) -> LexicalState | None:
-        if state is None:
+        if state is None or state.language != self._language:
             return None
         try:
             state.require_current()
