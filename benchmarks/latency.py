@@ -115,7 +115,9 @@ def _singles(index: Index, texts: Sequence[str]) -> tuple[list[tuple[float, floa
         near = _timed(times, "dense", source.dense, vectors, DEPTH, EVERYTHING)
         words = _timed(times, "lexical", source.words, [text], DEPTH, EVERYTHING)
         fused = _timed(times, "fuse", reciprocal_rank_fusion, [near, words])
-        [ranking] = _timed(times, "owners", Owners(index.reader).rank, fused, _K)
+        [ranking] = _timed(
+            times, "owners", Owners(index.reader, index.searcher.snapshot).rank, fused, _K
+        )
         _timed(times, "fetch", index.reader.documents_of, [ranked.vid for ranked in ranking])
     kept = {name: found[_WARM:] for name, found in times.items()}
     return kept.pop("whole"), kept

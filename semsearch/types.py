@@ -47,6 +47,14 @@ class Document:
         """The text that is encoded and searched: title, a space, text, stripped."""
         return f"{self.title} {self.text}".strip()
 
+    def passage(self, start: int, end: int) -> str:
+        """The text that is encoded and searched of the characters ``start`` to ``end`` of it.
+
+        Passages other than the first have the title before them, unless it is the longer part.
+        """
+        piece, title = self.content[start:end], self.title.strip()
+        return f"{title} {piece}" if start and 0 < len(title) <= len(piece) else piece
+
 
 @dataclass(frozen=True, slots=True)
 class Query:

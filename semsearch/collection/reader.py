@@ -70,6 +70,15 @@ class Reader:
             raise StaleSnapshot
         return {vid: (passage, rows[passage.doc_id]) for vid, passage in found.items()}
 
+    def rows_of(self, vids: Iterable[int]) -> dict[int, int]:
+        """The document row behind each passage. Raises StaleSnapshot if one was purged, Corrupt."""
+        wanted = list(vids)
+        with database_errors(self.layout.catalog):
+            found = passages.passages_of(self.connection, wanted)
+        if len(found) < len(set(wanted)):
+            raise StaleSnapshot
+        return {vid: passage.doc_id for vid, passage in found.items()}
+
     def sources(self) -> list[str]:
         """The corpora that finished runs read to their end."""
         with database_errors(self.layout.catalog):

@@ -1,7 +1,7 @@
 """Texts longer than a model reads, cut into overlapping passages by the model's own tokenizer.
 
-A passage is a span of the text's characters. Spans ascend, overlap, cover the text from its first
-character to its last, and the text of each is one that the model reads whole.
+A passage is a span of a document's content. Spans ascend, overlap, cover the content from its first
+character to its last, and ``Document.passage`` of each is a text that the model reads whole.
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ from semsearch.encoders.tokens import MOST_CHARACTERS
 
 if TYPE_CHECKING:
     from semsearch.encoders.tokens import Tokens
-    from semsearch.types import Ints
+    from semsearch.types import Document, Ints
 
 OVERLAP = 0.2
 """The share of a passage that the next one repeats."""
+
+SHARE = 0.5
+"""How much of what the model reads a passage fills; the title has the rest."""
 
 _LAST = 0.25
 """The share of a passage at whose end a sentence's or a word's end is looked for."""
@@ -43,30 +46,34 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Cutter:
-    """Cuts texts for one model: with ``prompt`` before it, every passage fits its maximum length.
+    """Cuts documents for one model: with ``prompt`` before it, every passage fits its maximum.
 
-    ``overlap`` is a share of the passage, 0 to 0.5. Safe to use from several threads.
+    ``overlap`` is a share of the passage, 0 to 0.5; ``share`` is of the model's maximum, 0 to 1.
+    Safe to use from several threads.
     """
 
     tokens: Tokens
     prompt: str = ""
     overlap: float = OVERLAP
+    share: float = SHARE
 
     @property
     def room(self) -> int:
-        """How many tokens of text a passage can have."""
+        """How many tokens of text the model reads."""
         prompt = self.tokens.length(self.prompt) if self.prompt else 0
         return max(self.tokens.max_length - self.tokens.special_tokens - prompt, 1)
 
-    def cut(self, texts: Sequence[str]) -> list[list[Span]]:
-        """The passages of each text, in order: one for a text that the model reads whole."""
+    def cut(self, documents: Sequence[Document]) -> list[list[Span]]:
+        """The passages of each document, in order: one where the model reads it whole."""
+        texts = [document.content for document in documents]
         found = [[Span(0, len(text))] for text in texts]
         unsure = [i for i, text in enumerate(texts) if not self._is_short(text)]
         whole = dict(zip(unsure, self._fit([texts[i] for i in unsure]), strict=True))
         long = [i for i in unsure if not whole[i]]
+        room = max(int(self.room * self.share), 1)
         for i in long:
-            found[i] = _ascending(self._spans(texts[i], self.room))
-        self._mend(texts, long, found)
+            found[i] = _ascending(self._spans(texts[i], room))
+        self._mend(documents, long, found, room)
         return found
 
     def _is_short(self, text: str) -> bool:
@@ -81,12 +88,17 @@ class Cutter:
             fits += [not row.truncated for row in self.tokens.tokenize(batch)]
         return fits
 
-    def _mend(self, texts: Sequence[str], long: Sequence[int], found: list[list[Span]]) -> None:
-        """Cut again what has more tokens by itself than it had inside its text."""
-        room = self.room
+    def _mend(
+        self,
+        documents: Sequence[Document],
+        long: Sequence[int],
+        found: list[list[Span]],
+        room: int,
+    ) -> None:
+        """Cut again what does not fit: its title is long, or it has more tokens than inside."""
         while long and room > 1:
             room = max(room * 3 // 4, 1)
-            fits = iter(self._fit([texts[i][a:b] for i in long for a, b in found[i]]))
+            fits = iter(self._fit([documents[i].passage(*span) for i in long for span in found[i]]))
             again = []
             for i in long:
                 spans: list[Span] = []
@@ -94,7 +106,7 @@ class Cutter:
                     if next(fits) or span.end - span.start <= 1:
                         spans.append(span)
                         continue
-                    piece = texts[i][span.start : span.end]
+                    piece = documents[i].content[span.start : span.end]
                     spans += [
                         Span(span.start + a, span.start + b) for a, b in self._spans(piece, room)
                     ]
@@ -113,7 +125,7 @@ class Cutter:
 
     def _block(self, text: str, start: int, room: int) -> tuple[Ints, int]:
         """Tokens from ``start`` on, enough for two passages where the text has them."""
-        most = max(MOST_CHARACTERS - len(self.prompt), 1)
+        most = MOST_CHARACTERS // 4  # there may be a title as long before it
         size = min(room * _CHARACTERS, most)
         while True:
             stop = min(start + size, len(text))

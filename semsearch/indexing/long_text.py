@@ -76,17 +76,16 @@ class LongTexts:
         pieces: list[list[Piece]] = []
         texts: dict[bytes, str] = {}
         for document, spans in zip(documents, self._spans(documents), strict=True):
-            found = [document.content[start:end] for start, end in spans]
+            found = [document.passage(start, end) for start, end in spans]
             hashes = [text_hash(text) for text in found]
             texts.update(zip(hashes, found, strict=True))
             pieces.append([Piece(s, h) for s, h in zip(spans, hashes, strict=True)])
         return pieces, texts
 
     def _spans(self, documents: Sequence[Document]) -> list[list[Span]]:
-        contents = [document.content for document in documents]
         if self._choice == "truncate":
-            return [[Span(0, len(content))] for content in contents]
-        found = Cutter(self._encoder.tokens, self._encoder.config.document_prompt).cut(contents)
+            return [[Span(0, len(document.content))] for document in documents]
+        found = Cutter(self._encoder.tokens, self._encoder.config.document_prompt).cut(documents)
         if self._choice == "error":
             for document, spans in zip(documents, found, strict=True):
                 if len(spans) > 1:

@@ -69,7 +69,7 @@ class _View:
     def __init__(self, reader: Reader, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self.source = CandidateSource(reader, snapshot)
-        self.owners = Owners(reader)
+        self.owners = Owners(reader, snapshot)
 
 
 class Searcher:
@@ -204,7 +204,11 @@ class Searcher:
                 rankings = self._both(partial(near, depth), words)
             else:
                 rankings = [words() if options.mode == "lexical" else near(depth)]
-            fused = rankings[0] if len(rankings) == 1 else reciprocal_rank_fusion(rankings)
+            fused = (
+                rankings[0]
+                if len(rankings) == 1
+                else reciprocal_rank_fusion(view.owners.one_each(rankings))
+            )
             ranked = view.owners.rank(fused, k)
             if depth >= rows or not _falls_short(ranked, rankings, k):
                 return [_at_least(row, options.min_score) for row in ranked]

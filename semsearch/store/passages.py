@@ -124,8 +124,8 @@ def passage_texts(
         for row in cursor:
             check_row("passage", row[0], row[:10], row[10])
             passage = PassageRow(*row[:10])
-            content = checked_document(row[11:]).document.content
-            yield passage.vid, content[passage.start : passage.end]
+            document = checked_document(row[11:]).document
+            yield passage.vid, document.passage(passage.start, passage.end)
 
 
 def vids_of(connection: sqlite3.Connection, doc_ids: Ints) -> Ints:
