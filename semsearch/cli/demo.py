@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from semsearch.cli.documents import write_set
-from semsearch.cli.evaluate import print_report
 from semsearch.cli.output import count, json_option, print_json, progress_bar
 from semsearch.cli.query import print_hits
+from semsearch.cli.results import print_report
 
 if TYPE_CHECKING:
     from semsearch.evaluation import Report

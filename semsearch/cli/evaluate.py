@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from semsearch.cli.output import (
-    bold,
-    count,
-    json_option,
-    mode_option,
-    note,
-    print_json,
-    progress_bar,
+from semsearch.cli.labelled import (
+    fail_gates,
+    labelled_options,
+    open_dataset,
+    open_index,
+    refuse_two_outputs,
 )
-from semsearch.cli.page import check_targets, write_report
+from semsearch.cli.output import json_option, mode_option, progress_bar
+from semsearch.cli.results import Limits, Measured, put_results
 
 if TYPE_CHECKING:
     from semsearch.corpus import BeirDataset
-    from semsearch.evaluation import Report
+    from semsearch.evaluation import Measuring
+    from semsearch.evaluation.pipelines import Pipeline
     from semsearch.search.facade import Index
     from semsearch.types import Run
+
+_OF_AN_INDEX = ("folder", "model", "mode", "dims", "fresh", "run_file")
 
 
 @click.command(
     epilog="Examples: semsearch evaluate my-dataset/   |   semsearch evaluate my-dataset/ -i my.idx"
-    " --mode dense --dims 384,128 --json"
+    " --mode dense --dims 384,128 --json   |   semsearch evaluate my-dataset/ --from-run bm25.trec"
+    " --worst 10   |   semsearch evaluate my-dataset/ --gate ndcg@10=0.60 --baseline last.trec"
+    " --max-drop 0.01"
 )
-@click.argument("dataset", required=False, type=click.Path(file_okay=False))
+@click.argument("dataset", required=False, type=click.Path())
 @click.option(
     "-i",
     "--index",
@@ -42,34 +43,61 @@ if TYPE_CHECKING:
 )
 @click.option("-m", "--model", help="The model of the index made from the dataset.")
 @click.option(
-    "--queries", type=click.Path(exists=True, dir_okay=False), help="Instead of the dataset's."
+    "--from-run",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Measure this run file (TREC or MS MARCO) instead of an index.",
 )
-@click.option(
-    "--qrels", type=click.Path(exists=True, dir_okay=False), help="Instead of the dataset's."
-)
-@click.option("--split", help="Which qrels/SPLIT.tsv.  [default: test, else dev]")
+@labelled_options
 @mode_option
 @click.option("--dims", help="Widths to measure, such as 384,128.  [default: several]")
+@click.option(
+    "--measure",
+    "measures",
+    multiple=True,
+    metavar="NAME@K",
+    help="Show these, with intervals, such as ndcg@10; repeatable.  [default: six]",
+)
 @click.option(
     "--run", "run_file", type=click.Path(dir_okay=False), help="Write the first row's TREC run."
 )
 @click.option(
-    "--ignore-identical-ids", is_flag=True, help="Drop hits whose id is the query's, as BEIR does."
+    "--per-query",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    metavar="OUT",
+    help="Write every query of the first row, worst first: .jsonl, else a table; - prints it.",
 )
-@click.option("--fresh", is_flag=True, help="Index the dataset again.")
 @click.option(
-    "--report", "page", type=click.Path(dir_okay=False), help="Write an HTML page of everything."
+    "--worst", type=click.IntRange(min=1), metavar="N", help="Show the worst queries of that row."
 )
 @click.option(
-    "--plots", type=click.Path(file_okay=False), help="Write the plots there, as SVG and PNG."
+    "--gate",
+    "gates",
+    multiple=True,
+    metavar="MEASURE=X",
+    help="Exit with 3 if the first row's mean is below, as in ndcg@10=0.60; repeatable.",
+)
+@click.option(
+    "--baseline",
+    type=click.Path(exists=True, dir_okay=False),
+    help="An earlier run file, or what --json printed; for --max-drop.",
+)
+@click.option(
+    "--max-drop",
+    "drops",
+    multiple=True,
+    metavar="[MEASURE=]X",
+    help="Exit with 3 if the first row's mean is lower than the baseline's by more, as in 0.01"
+    " (of ndcg@10) or mrr@10=0.02; repeatable. The drop counts as measured, significant or not;"
+    " its interval and p are printed.",
 )
 @click.option("--explain-metrics", is_flag=True, help="Print the rule of every number, and stop.")
 @json_option
-def evaluate(dataset: str | None, folder: str | None, as_json: bool, **options: Any) -> None:
+def evaluate(dataset: str | None, as_json: bool, **options: Any) -> None:
     """Measure DATASET: a folder with corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv.
 
     First the pipeline that `query` runs, then every mode at every width; all from one encoding of
-    the corpus. With --mode or --dims exactly those.
+    the corpus. With --mode or --dims exactly those. With --from-run only that file is measured;
+    DATASET may then be a qrels file.
     """
     if options["explain_metrics"]:
         from semsearch.metrics import explain_rules
@@ -78,49 +106,84 @@ def evaluate(dataset: str | None, folder: str | None, as_json: bool, **options: 
         return
     if dataset is None:
         raise click.UsageError("Missing argument 'DATASET'.")
-    from semsearch.corpus import BeirDataset
-    from semsearch.evaluation.measure import Measuring
-    from semsearch.evaluation.measure import evaluate as measure
-    from semsearch.evaluation.pipelines import Pipeline
-
-    check_targets(options["page"], options["plots"])
-    labelled = BeirDataset.open(dataset, options["split"], options["queries"], options["qrels"])
-    if labelled.missing_queries:
-        missing = count(len(labelled.missing_queries), "judged query is", "judged queries are")
-        note(f"{missing} not in the queries file: left out")
-    modes = [options["mode"]] if options["mode"] else None
-    dims = _dims(options["dims"])
-    with _open(labelled, folder, options["model"], options["fresh"]) as index:
-        first: list[Run] = []
-        pipelines: list[Pipeline] = []
-        with progress_bar(None, "measuring", "pipelines") as advance:
-
-            def keep(pipeline: Pipeline, run: Run) -> None:
-                advance(1)
-                pipelines.append(pipeline)
-                if not first:
-                    first.append(run)
-
-            how = Measuring(ignore_identical_ids=options["ignore_identical_ids"], on_run=keep)
-            report = measure(index, labelled, modes=modes, dims=dims, measuring=how)
-        if options["page"] or options["plots"]:
-            write_report(index, report, pipelines, first[0], options["page"], options["plots"])
-    if options["run_file"]:
-        from semsearch.corpus import write_run
-
-        write_run(options["run_file"], first[0])
-    if as_json:
-        print_json(report.to_json())
+    refuse_two_outputs(options["per_query"], as_json)
+    limits = _limits(options)
+    labelled = open_dataset(dataset, options)
+    how = _measuring(options, limits)
+    if options["from_run"]:
+        failed = put_results(_of_run(labelled, options, how), options, limits, as_json)
     else:
-        print_report(report)
+        folder, model = options["folder"], options["model"]
+        with open_index(labelled, folder, model, options["fresh"]) as index:
+            failed = put_results(_of_index(index, labelled, options, how), options, limits, as_json)
+    fail_gates(failed)
 
 
-def print_report(report: Report) -> None:
-    """The table with the best of each column in bold, then its notes."""
-    from semsearch.evaluation.report import note_lines, table_lines
+def _limits(options: dict[str, Any]) -> Limits:
+    from semsearch.evaluation.gates import parse_drop, parse_gate
 
-    for line in [*table_lines(report, mark=bold), *note_lines(report)]:
-        click.echo(line)
+    if bool(options["drops"]) != bool(options["baseline"]):
+        raise click.UsageError(
+            "--baseline and --max-drop belong together (to see differences: `semsearch compare`)"
+        )
+    gates, drops = options["gates"], options["drops"]
+    return Limits(list(map(parse_gate, gates)), list(map(parse_drop, drops)))
+
+
+def _measuring(options: dict[str, Any], limits: Limits) -> Measuring:
+    from semsearch.evaluation import Measuring
+    from semsearch.metrics import DEFAULT_MEASURES
+
+    wanted = [limit.measure for limit in (*limits.gates, *limits.drops)]
+    return Measuring(
+        (*DEFAULT_MEASURES, *options["measures"], *wanted),
+        options["ignore_identical_ids"],
+        options["group_by"],
+    )
+
+
+def _of_run(labelled: BeirDataset, options: dict[str, Any], how: Measuring) -> Measured:
+    from semsearch.corpus import read_run
+    from semsearch.evaluation import evaluate_ranking
+
+    given = [name for name in _OF_AN_INDEX if options[name] and not _from_environment(name)]
+    if given:
+        raise click.UsageError("--from-run measures that file: it goes with no option of an index")
+    run = read_run(options["from_run"])
+    report = evaluate_ranking(run, labelled, name=options["from_run"], measuring=how)
+    return Measured(labelled, report, run, how)
+
+
+def _from_environment(name: str) -> bool:
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.ENVIRONMENT
+
+
+def _of_index(
+    index: Index, labelled: BeirDataset, options: dict[str, Any], how: Measuring
+) -> Measured:
+    from dataclasses import replace
+
+    from semsearch.evaluation import evaluate as measure
+
+    runs: list[Run] = []
+    pipelines: list[Pipeline] = []
+    with progress_bar(None, "measuring", "pipelines") as advance:
+
+        def keep(pipeline: Pipeline, run: Run) -> None:
+            advance(1)
+            pipelines.append(pipeline)
+            runs.extend([] if runs else [run])
+
+        modes = [options["mode"]] if options["mode"] else None
+        report = measure(
+            index,
+            labelled,
+            modes=modes,
+            dims=_dims(options["dims"]),
+            measuring=replace(how, on_run=keep),
+        )
+    return Measured(labelled, report, runs[0], how, index, pipelines)
 
 
 def _dims(text: str | None) -> list[int] | None:
@@ -132,49 +195,3 @@ def _dims(text: str | None) -> list[int] | None:
         raise click.BadParameter(
             f"{text!r} is not a list such as 384,128", param_hint="--dims"
         ) from None
-
-
-def _open(dataset: BeirDataset, folder: str | None, model: str | None, fresh: bool) -> Index:
-    """The index to measure: the one named, or one of the dataset in the user's cache."""
-    from semsearch.encoders.resolve import DEFAULT_MODEL
-    from semsearch.search.facade import Index
-
-    if folder is not None:
-        index = Index(folder, model)
-        index.require()
-        return index
-    name = model or DEFAULT_MODEL
-    path = _cache_path(dataset, name)
-    if fresh and path.exists():
-        shutil.rmtree(path)
-    return _indexed(Index(path, name), dataset)
-
-
-def _cache_path(dataset: BeirDataset, model: str) -> Path:
-    from semsearch import fs
-    from semsearch.encoders import fingerprint_of
-
-    name = f"{dataset.corpus_sha256()[:16]}-{fingerprint_of(model, local_only=False)[:16]}"
-    return fs.cache_folder() / "datasets" / name
-
-
-def _indexed(index: Index, dataset: BeirDataset) -> Index:
-    """Index the dataset's corpus unless an earlier run did so to its end."""
-    from semsearch.collection.layout import Layout
-    from semsearch.collection.writer import open_for_writing
-    from semsearch.corpus import read_corpus
-    from semsearch.indexing import Source, run_indexing
-
-    corpus = dataset.require_corpus()
-    if index.exists and index.reader.sources():
-        return index
-    if sys.stderr.isatty():
-        note(f"indexing {corpus} into {index.folder}")
-    with (
-        open_for_writing(Layout(index.folder)) as writer,
-        progress_bar(None, "indexing", "docs") as advance,
-    ):
-        source = Source(str(corpus.resolve()), read_corpus(corpus))
-        run_indexing(writer, index.encoder_for(writer.snapshot), [source], progress=advance)
-    index.close()  # what it had open is older than that
-    return index

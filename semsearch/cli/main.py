@@ -1,6 +1,6 @@
 """The ``semsearch`` command: its groups, its exit codes, its one place for errors.
 
-Exit codes: 0 done, 1 failure, 2 wrong usage, 130 stopped by Ctrl-C.
+Exit codes: 0 done, 1 failure, 2 wrong usage, 3 a gate failed, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ _COMMANDS = {
     "index": "Index a corpus, or bring an index up to date.",
     "query": "Search an index.",
     "evaluate": "Measure how well an index answers labelled queries.",
+    "compare": "Compare indexes, models, modes or run files on labelled queries.",
     "demo": "Index Python's own documentation, ask it questions, measure it.",
     "status": "Show what an index holds.",
     "get": "Print a document.",
@@ -35,6 +36,7 @@ _MODULES = {
     "index": "index",
     "query": "query",
     "evaluate": "evaluate",
+    "compare": "compare",
     "demo": "demo",
     "status": "maintenance",
     "check": "maintenance",

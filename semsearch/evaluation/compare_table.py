@@ -77,11 +77,10 @@ def note_lines(comparison: Comparison) -> list[str]:
     first = count(comparison.queries, "query", "queries")
     if comparison.split:
         first += f" of split {comparison.split}"
-    tests = len(comparison.measures) * (len(comparison.systems) - 1)
-    corrected = f", Holm-corrected over {tests} comparisons" if tests > 1 else ""
+    tests = len(comparison.systems) - 1
+    corrected = f", Holm-corrected over {tests} systems" if tests > 1 else ""
     lines = [
-        f"{first}; [low, high] are 95 % bootstrap intervals;"
-        f" p: paired randomisation test{corrected}",
+        f"{first}; [low, high]: 95 % bootstrap interval; p: paired randomisation test{corrected}",
         *_verdicts(comparison),
     ]
     if comparison.skipped:
@@ -105,7 +104,7 @@ def _verdicts(comparison: Comparison) -> list[str]:
     for system in comparison.systems[1:]:
         found = system.differences[measure]
         if found.p_holm >= SIGNIFICANT:
-            verdict = f"no difference from {baseline} that chance could not make"
+            verdict = f"no clear difference from {baseline}"
         else:
             verdict = f"{'better' if found.difference > 0 else 'worse'} than {baseline}"
         lines.append(f"{system.name}: {verdict} ({measure})")

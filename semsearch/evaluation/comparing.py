@@ -11,7 +11,7 @@ from semsearch import __version__
 from semsearch.corpus import BeirDataset
 from semsearch.errors import UsageError
 from semsearch.evaluation.comparison import SAME, Comparison, Difference, SystemResult
-from semsearch.evaluation.groups import group_means, group_queries
+from semsearch.evaluation.groups import check_field, group_means, group_queries
 from semsearch.evaluation.labelled import asked_qrels, check_ids, open_labelled, require_texts
 from semsearch.evaluation.measure import Measuring, Runner, missing_documents
 from semsearch.evaluation.systems import Source, System, open_systems
@@ -44,6 +44,7 @@ def compare(
     InputError when a run answers none of the queries; NotFound.
     """
     labelled = open_labelled(dataset, split)
+    check_field(labelled, group_by)
     with ExitStack() as stack:
         opened = open_systems(systems, stack)
         if len(opened) < 2:
@@ -126,25 +127,22 @@ def _compare(
 def _differences(
     evaluations: Sequence[Evaluation], measures: Sequence[str]
 ) -> list[dict[str, Difference]]:
-    """Each against the first, by measure; p corrected over everything that is compared."""
-    first = evaluations[0]
-    pairs = [(place, name) for place in range(1, len(evaluations)) for name in measures]
-    tests = [
-        paired_test(evaluations[place].per_query(name), first.per_query(name))
-        for place, name in pairs
-    ]
+    """Each against the first, by measure; p corrected over the systems that are compared.
+
+    Measures do not count: they look at the same rankings, and the first one named is the main one.
+    """
+    first, *others = evaluations
     found: list[dict[str, Difference]] = [{} for _ in evaluations]
-    corrected = holm([test.p for test in tests])
-    for (place, name), test, p in zip(pairs, tests, corrected, strict=True):
-        change = evaluations[place].per_query(name) - first.per_query(name)
-        wins, losses = int((change > SAME).sum()), int((change < -SAME).sum())
-        found[place][name] = Difference(
-            test.difference,
-            (test.low, test.high),
-            test.p,
-            p,
-            wins,
-            len(change) - wins - losses,
-            losses,
-        )
+    for name in measures:
+        before = first.per_query(name)
+        tests = [paired_test(other.per_query(name), before) for other in others]
+        corrected = holm([test.p for test in tests])
+        for place, (test, p) in enumerate(zip(tests, corrected, strict=True), start=1):
+            change = evaluations[place].per_query(name) - before
+            wins, losses = int((change > SAME).sum()), int((change < -SAME).sum())
+            ties = len(change) - wins - losses
+            interval = (test.low, test.high)
+            found[place][name] = Difference(
+                test.difference, interval, test.p, p, wins, ties, losses
+            )
     return found

@@ -23,8 +23,8 @@ class Difference:
     """How a system differs from the baseline in one measure.
 
     ``difference`` is its mean minus the baseline's, with a 95 % bootstrap ``interval``; ``p`` is
-    that of a paired randomisation test, ``p_holm`` corrected over all that were compared. Queries
-    are won, tied and lost against the baseline.
+    that of a paired randomisation test, ``p_holm`` corrected over the systems that were compared.
+    Queries are won, tied and lost against the baseline.
     """
 
     difference: float

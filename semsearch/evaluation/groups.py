@@ -59,21 +59,25 @@ class GroupMeans(NamedTuple):
         return found
 
 
+def check_field(dataset: BeirDataset, field: str | None) -> None:
+    """Raise UsageError when no query has the field."""
+    if field is not None and all(query.metadata.get(field) is None for query in dataset.queries):
+        fields = sorted({name for query in dataset.queries for name in query.metadata})
+        there = f"there is {', '.join(fields)}" if fields else "they have an id and a text only"
+        raise UsageError(f"no query has the field {field!r}: {there}")
+
+
 def group_queries(dataset: BeirDataset, query_ids: Sequence[str], field: str) -> list[Group]:
     """Sort queries into groups by a field of their metadata, the largest group first.
 
     A value that is not text is shown as JSON. A query with a list is in the group of each of its
-    values, one without the field in ``NO_VALUE``. Raises UsageError when no query has the field.
+    values, one without the field in ``NO_VALUE``, which comes last.
     """
     metadata = {query.id: query.metadata for query in dataset.queries}
     groups: dict[str, list[int]] = {}
     for place, query in enumerate(query_ids):
         for value in _values(metadata[query].get(field)):
             groups.setdefault(value, []).append(place)
-    if not groups.keys() - {NO_VALUE}:
-        fields = sorted({name for query in dataset.queries for name in query.metadata})
-        there = f"there is {', '.join(fields)}" if fields else "they have an id and a text only"
-        raise UsageError(f"no query has the field {field!r}: {there}")
     largest = sorted(groups, key=lambda value: (value == NO_VALUE, -len(groups[value]), value))
     return [Group(value, np.array(groups[value], np.int64)) for value in largest]
 

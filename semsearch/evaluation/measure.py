@@ -13,6 +13,7 @@ from semsearch import __version__
 from semsearch.corpus import BeirDataset, read_run
 from semsearch.errors import InputError
 from semsearch.evaluation.checks import DataChecks, check_data, unjudged_share
+from semsearch.evaluation.groups import GroupMeans, check_field, group_means, group_queries
 from semsearch.evaluation.labelled import asked_qrels, check_ids, open_labelled, require_texts
 from semsearch.evaluation.pipelines import Pipeline, choose_pipelines
 from semsearch.evaluation.report import Report, ResultRow
@@ -36,12 +37,14 @@ class Measuring:
     """How to measure rankings, whatever made them.
 
     ``measures`` are the names of what is computed. ``ignore_identical_ids`` drops hits with the
-    query's id. ``keep_runs`` leaves every ranking in its row (``ResultRow.run``); ``on_run`` is
+    query's id. ``group_by`` names a field of the queries file by which rows are also split into
+    groups. ``keep_runs`` leaves every ranking in its row (``ResultRow.run``); ``on_run`` is
     given each as soon as it is measured.
     """
 
     measures: Sequence[str] = DEFAULT_MEASURES
     ignore_identical_ids: bool = False
+    group_by: str | None = None
     keep_runs: bool = False
     on_run: Callable[[Pipeline, Run], None] | None = None
 
@@ -50,6 +53,13 @@ class Measuring:
         return evaluate_run(
             qrels, run, self.measures, ignore_identical_ids=self.ignore_identical_ids
         )
+
+    def groups(self, dataset: BeirDataset, found: Evaluation) -> tuple[GroupMeans, ...]:
+        """What was found group by group, where groups were asked for."""
+        if self.group_by is None:
+            return ()
+        names = [str(measure) for measure in found.measures]
+        return group_means(found, group_queries(dataset, found.query_ids, self.group_by), names)
 
 
 USUAL = Measuring()
@@ -74,6 +84,7 @@ def evaluate(
     """
     labelled = open_labelled(dataset, split)
     require_texts(labelled)
+    check_field(labelled, measuring.group_by)
     index.searcher.refresh()
     missing = missing_documents(index, labelled)
     searcher = index.searcher
@@ -93,6 +104,7 @@ def evaluate(
         version=__version__,
         results=tuple(rows),
         missing_documents=missing,
+        group_by=measuring.group_by,
         dataset=labelled,
         checks=check_data(index.reader, labelled, unjudged),
     )
@@ -118,6 +130,7 @@ def evaluate_ranking(
         run = read_run(run)
     name = name or "run"
     check_ids(labelled, run, name)
+    check_field(labelled, measuring.group_by)
     qrels = asked_qrels(labelled)
     found = measuring.judge(qrels, run)
     ignore = measuring.ignore_identical_ids
@@ -132,6 +145,7 @@ def evaluate_ranking(
         evaluation=found,
         run=run if measuring.keep_runs else None,
         name=name,
+        groups=measuring.groups(labelled, found),
     )
     return Report(
         queries=len(found.query_ids),
@@ -139,6 +153,7 @@ def evaluate_ranking(
         split=labelled.split,
         version=__version__,
         results=(row,),
+        group_by=measuring.group_by,
         dataset=labelled,
         checks=DataChecks((), (unjudged_share(qrels, run, ignore_identical_ids=ignore),)),
     )
@@ -201,6 +216,7 @@ class Runner:
             without_results=len(found.without_results),
             evaluation=found,
             run=run,
+            groups=self._measuring.groups(self._dataset, found),
         )
 
     def _rank(self, pipeline: Pipeline, k: int) -> list[list[Ranked]]:

@@ -25,6 +25,7 @@ from semsearch.metrics import paired_test
 if TYPE_CHECKING:
     from semsearch.corpus import BeirDataset
     from semsearch.evaluation.checks import DataChecks
+    from semsearch.evaluation.groups import GroupMeans
     from semsearch.metrics import Evaluation
     from semsearch.types import Run
 
@@ -48,7 +49,7 @@ class ResultRow:
     means, not rounded; ``intervals`` maps them to the low and high bound of their 95 % bootstrap
     interval. ``ann_recall`` is the index's measured recall against exact search, None where it was
     not measured. ``without_results`` counts queries that got nothing and score 0. A run file has
-    the mode ``run`` and its ``name``.
+    the mode ``run`` and its ``name``. ``groups`` splits the queries by ``Measuring.group_by``.
 
     ``evaluation`` has the values behind the means: ``query_ids`` and ``per_query("ndcg@10")``,
     float64 ``(n_queries,)`` in their order. ``run`` is the ranking, kept only on request
@@ -67,10 +68,12 @@ class ResultRow:
     evaluation: Evaluation | None = field(default=None, compare=False, repr=False)
     run: Run | None = field(default=None, compare=False, repr=False)
     name: str | None = None
+    groups: tuple[GroupMeans, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The row as plain JSON values."""
         named = {} if self.name is None else {"name": self.name}
+        groups = {"groups": [group.to_json() for group in self.groups]} if self.groups else {}
         return {
             **named,
             "mode": self.mode,
@@ -82,6 +85,7 @@ class ResultRow:
             "metrics": {name: float(value) for name, value in self.metrics.items()},
             "intervals": {name: list(map(float, pair)) for name, pair in self.intervals.items()},
             "without_results": self.without_results,
+            **groups,
         }
 
 
@@ -102,6 +106,7 @@ class Report:
     version: str
     results: tuple[ResultRow, ...]
     missing_documents: int = 0
+    group_by: str | None = None
     dataset: BeirDataset | None = field(default=None, compare=False, repr=False)
     checks: DataChecks | None = field(default=None, compare=False, repr=False)
 
@@ -120,6 +125,7 @@ class Report:
             "missing_documents": self.missing_documents,
             "without_results": self.without_results,
             "results": [row.to_json() for row in self.results],
+            **({"group_by": self.group_by} if self.group_by is not None else {}),
             **({"checks": self.checks.to_json()} if self.checks else {}),
         }
 
@@ -167,6 +173,25 @@ def distinct(rows: Sequence[ResultRow]) -> list[ResultRow]:
         ):
             kept.append(row)
     return kept
+
+
+def group_lines(report: Report, measures: Sequence[str] = (MAIN_MEASURE,)) -> list[str]:
+    """The groups of the first row, the largest first; nothing where none were asked for.
+
+    Each of ``measures`` is a column with its interval, which groups of few queries lack.
+    """
+    if report.group_by is None or not report.results:
+        return []
+    row = report.results[0]
+    columns = [
+        words(report.group_by, [group.value for group in row.groups]),
+        numbers("queries", [f"{group.queries:,}" for group in row.groups]),
+    ]
+    for name in measures:
+        means = [number(g.metrics[name]) + bounds(g.intervals.get(name)) for g in row.groups]
+        columns.append(words(name, means))
+    where = row.name or f"{row.mode} {row.dims or ''}".rstrip()
+    return [f"by {report.group_by}, {where}", *align(columns)]
 
 
 def note_lines(report: Report, with_interval: Sequence[str] = (MAIN_MEASURE,)) -> list[str]:
