@@ -110,16 +110,19 @@ class Index:
         source: str = "python",
         on_duplicate: OnDuplicate = "error",
         long_text: LongText | None = None,
+        language: str | None = None,
     ) -> Summary:
         """Add or update documents; unchanged ones are not encoded again. Nothing is deleted.
 
         ``long_text`` says what to do from now on with texts longer than the model reads: ``chunk``
         cuts them into passages, ``truncate`` cuts them off, ``error`` refuses them. None goes on as
-        the index did.
+        the index did. ``language`` (ISO 639-1, or ``none``) stems words from now on as it does;
+        without any it is detected when the first words are written.
 
         They are checked and mended as those of files are (``read_corpus``). Raises InputError
         naming a bad one by its number; windows of documents before it stay committed.
         """
+        from semsearch.collection.language import choose_language
         from semsearch.collection.writer import open_for_writing
         from semsearch.indexing import Source, choose_long_text, run_indexing
 
@@ -127,6 +130,8 @@ class Index:
         with open_for_writing(Layout(self.folder)) as writer:
             if long_text is not None:
                 choose_long_text(writer, long_text)
+            if language is not None:
+                choose_language(writer, language)
             encoder = self.encoder_for(writer.snapshot)
             return run_indexing(writer, encoder, [corpus], on_duplicate=on_duplicate)
 
