@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import groupby
+from unicodedata import normalize
 
 from semsearch.lexical.languages import ENGLISH
 from semsearch.lexical.scripts import RUN, CharacterTable
@@ -36,11 +38,16 @@ def matched_words(query_text: str, document_text: str, language: str = ENGLISH) 
 
 def _typed(text: str) -> Iterator[tuple[str, bool]]:
     """The words as they stand there, cut where CJK begins or ends; and whether they are CJK."""
-    cut = "".join(c if _TABLE[ord(c.casefold()[:1] or c)] != " " else " " for c in text)
-    for word in cut.split():
+    for word in "".join(" " if _separates(c) else c for c in text).split():
         for is_cjk, runs in groupby(RUN.finditer(word), lambda run: run.lastindex == 1):
             typed = "".join(run[0] for run in runs)
             yield (typed if is_cjk else typed.strip(_QUOTES)), is_cjk
+
+
+@lru_cache(maxsize=1 << 14)
+def _separates(character: str) -> bool:
+    folded = normalize("NFKC", character).casefold().translate(_TABLE)
+    return bool(folded) and not folded.strip()
 
 
 def _is_held(typed: str, held: set[str], language: str) -> bool:
