@@ -46,6 +46,11 @@ class TokenCodec:
         self.bits = max(8, dim // 16 * 8)
         self.width = self.bits // 8
 
+    @property
+    def name(self) -> str:
+        """What tells these codes from those of another width, or of another version."""
+        return f"signs {self.bits}/{self.dim} pooled {POOLED}"
+
     @cached_property
     def projection(self) -> Floats:
         """Orthonormal directions, float32 (dim, bits)."""

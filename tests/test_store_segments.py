@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from semsearch import fs
 from semsearch.errors import Corrupt, StorageError
-from semsearch.store.segments import BLOCK, HEADER, Segment, write_segment
+from semsearch.store.blocks import BLOCK, HEADER
+from semsearch.store.segments import Segment, write_segment
 
 FINGERPRINT = "cd" * 32
 

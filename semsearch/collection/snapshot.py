@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from semsearch.collection.layout import Layout
 from semsearch.collection.rows import StoredRows
+from semsearch.collection.tokens import StoredTokens, token_format
 from semsearch.errors import Corrupt, StorageError
 from semsearch.store import catalog, passages
 from semsearch.store.database import snapshot_transaction
@@ -33,6 +34,7 @@ _OPEN: WeakValueDictionary[tuple[str, str], Segment] = WeakValueDictionary()
 class Snapshot:
     """One generation. ``dims`` is the width that searches use unless told otherwise.
 
+    ``tokens`` has the token vectors of ``rows``, row for row, as far as there are any.
     ``dead`` holds, ascending, the vids of deleted passages that still have a row.
     """
 
@@ -44,6 +46,7 @@ class Snapshot:
     rotation: Floats | None
     segments: tuple[catalog.SegmentRow, ...]
     rows: StoredRows
+    tokens: StoredTokens
     dead: Ints
     caches: tuple[catalog.CacheRow, ...]
 
@@ -104,7 +107,8 @@ def _read(connection: sqlite3.Connection, layout: Layout) -> Snapshot:
         rotation = catalog.get_meta(connection, "active_rotation")
         rotation_id = int(rotation) if rotation else None
         wanted = catalog.segments(connection, encoder.encoder_id) if encoder else []
-        recent, recent_rotations = _recent(connection, encoder)
+        recent, recent_tokens, recent_rotations = _recent(connection, encoder)
+        token_dim = int(catalog.get_meta(connection, catalog.CODED_WIDTH) or 0)
         matrix = catalog.rotation(connection, rotation_id)
         dims = catalog.get_meta(connection, "dims")
         dead = passages.dead_vids(connection)
@@ -112,9 +116,10 @@ def _read(connection: sqlite3.Connection, layout: Layout) -> Snapshot:
     segments = [_open_segment(layout, row) for row in wanted]
     width = segments[0].dim if segments else recent[1].shape[1]
     rows = StoredRows(segments, recent, width)
+    tokens = StoredTokens(layout, wanted, recent_tokens, token_format(encoder, token_dim))
     snapshot = Snapshot(
-        layout, newest, encoder, int(dims or 0), rotation_id, matrix, tuple(wanted), rows, dead,
-        caches,
+        layout, newest, encoder, int(dims or 0), rotation_id, matrix, tuple(wanted), rows, tokens,
+        dead, caches,
     )  # fmt: skip
     _check(snapshot, {row.rotation_id for row in wanted} | recent_rotations)
     return snapshot
@@ -133,10 +138,10 @@ def _open_segment(layout: Layout, row: catalog.SegmentRow) -> Segment:
 
 def _recent(
     connection: sqlite3.Connection, encoder: catalog.EncoderRow | None
-) -> tuple[tuple[Ints, NDArray[np.float16]], set[int | None]]:
-    """The vids and vectors that are not in a segment yet, and the rotations they are under."""
+) -> tuple[tuple[Ints, NDArray[np.float16]], list[bytes | None], set[int | None]]:
+    """What is in no segment yet: vids and vectors, their codes, the rotations they are under."""
     if encoder is None:
-        return (np.zeros(0, np.int64), np.zeros((0, 0), np.float16)), set()
+        return (np.zeros(0, np.int64), np.zeros((0, 0), np.float16)), [], set()
     found = connection.execute(
         "SELECT * FROM l0 WHERE encoder_id = ? ORDER BY vid", (encoder.encoder_id,)
     ).fetchall()
@@ -146,7 +151,7 @@ def _recent(
     raw = b"".join(row[3] for row in found)
     width = len(found[0][3]) // 2 if found else encoder.dim
     vectors = np.frombuffer(raw, "<f2").reshape(len(found), width)
-    return (vids, vectors), {row[2] for row in found}
+    return (vids, vectors), [row[4] for row in found], {row[2] for row in found}
 
 
 def _check(snapshot: Snapshot, rotations: set[int | None]) -> None:

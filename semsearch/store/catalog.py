@@ -84,6 +84,10 @@ class CacheRow:
 HORIZON = "horizon"
 """The setting that holds the last generation that purged rows: older snapshots may miss some."""
 
+CODED_WIDTH = "token_width"
+"""The setting that holds the width of the tokens whose codes are kept, 0 if none are to be; an
+index without it was made before there were any."""
+
 NO_GENERATION = GenerationRow(0, 0, 0, 0, 0)
 
 
