@@ -18,17 +18,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semsearch.corpus import BeirDataset, read_corpus, write_beir
+from semsearch.corpus import BeirDataset, write_beir
 from semsearch.errors import MissingExtra, NotFound, UsageError
 from semsearch.evaluation import evaluate
+from semsearch.evaluation import mteb as adapter
 from semsearch.evaluation.measure import Measuring
 from semsearch.evaluation.mteb import mteb_encoder, mteb_index, mteb_pipeline
+from semsearch.evaluation.mteb_task import mteb_task
 from semsearch.metrics import evaluate_run
 from semsearch.search.searcher import Options
 from semsearch.types import Document, Query
 from tests.fakes import FakeEncoder, index_into, make_documents, opened
-from tests.models import build
-from tests.mteb_task import make_task, scores_of
 from tests.test_corpus_beir import DATASETS
 
 # The parameters of mteb's protocols, in version 2.26.24. Without `self` and catch-alls.
@@ -197,9 +197,11 @@ def test_there_must_be_an_index(tmp_path):
         mteb_index(opened(tmp_path / "none.idx", FakeEncoder()))
 
 
-def test_every_corpus_gets_an_index_of_its_own(tmp_path):
-    folder = build("bert-cls", tmp_path)
-    model = mteb_pipeline(tmp_path / "indexes", folder, Options("dense"))
+def test_every_corpus_gets_an_index_of_its_own(tmp_path, monkeypatch):
+    # The pipeline with a real model is in the last test here.
+    monkeypatch.setattr(adapter, "open_encoder", lambda model: fake())
+    monkeypatch.setattr(adapter, "Index", lambda folder, model: opened(folder, fake()))
+    model = mteb_pipeline(tmp_path / "indexes", "fake", Options("dense"))
     few = DOCUMENTS[:6]
     model.index(rows(few), **called(task_metadata=Metadata("One"), hf_subset="en/de"))
     assert set(model.search(asked()[:1], top_k=9, **called())["q0"]) == {d.id for d in few}
@@ -228,11 +230,13 @@ def test_what_is_not_text_is_refused(index, bad):
 
 
 @pytest.mark.skipif(HERE, reason="mteb is installed")
-def test_a_description_needs_mteb(index):
+def test_a_description_needs_mteb(index, dataset):
     for model in (mteb_index(index), mteb_encoder(fake())):
         with pytest.raises(MissingExtra) as caught:
             model.mteb_model_meta  # noqa: B018
         assert str(caught.value) == "describing a model to MTEB needs mteb: pip install mteb"
+    with pytest.raises(MissingExtra, match="^a task of MTEB needs mteb: pip install mteb$"):
+        mteb_task(dataset)
 
 
 def test_mteb_is_not_loaded_before_it_asks():
@@ -245,6 +249,21 @@ def test_mteb_is_not_loaded_before_it_asks():
 
 
 # MTEB itself
+
+
+def scores_of(model: Any, task: Any) -> dict[str, float]:
+    """What MTEB finds, under our names of the measures: ``ndcg@10`` for its ``ndcg_at_10``."""
+    import mteb
+
+    result = mteb.evaluate(model, task, cache=None, show_progress_bar=False, co2_tracker=False)
+    (scores,) = result.task_results[0].scores.values()
+    ours = {"hit_rate": "accuracy"}
+    values = {}
+    for name, value in scores[0].items():
+        measure, at, k = name.rpartition("_at_")
+        if at and not name.startswith("nauc"):
+            values[f"{ours.get(measure, measure)}@{k}"] = value
+    return values
 
 
 @pytest.fixture
@@ -295,7 +314,8 @@ def test_mteb_knows_the_models(calm, index):
 @pytest.mark.parametrize("mode", ["hybrid", "dense", "lexical"])
 @pytest.mark.parametrize("ignore", [False, True])
 def test_mteb_finds_our_numbers_for_an_index(calm, index, dataset, mode, ignore):
-    task = make_task(DOCUMENTS, QUERIES, QRELS, ignore_identical_ids=ignore)
+    task = mteb_task(dataset)
+    task.ignore_identical_ids = ignore
     theirs = scores_of(mteb_index(index, Options(mode)), task)
     measuring = Measuring(ignore_identical_ids=ignore)
     report = evaluate(index, dataset, modes=[mode], measuring=measuring)
@@ -303,9 +323,9 @@ def test_mteb_finds_our_numbers_for_an_index(calm, index, dataset, mode, ignore)
 
 
 @needs_mteb
-def test_mteb_finds_our_numbers_for_an_encoder(calm):
+def test_mteb_finds_our_numbers_for_an_encoder(calm, dataset):
     encoder = fake()
-    theirs = scores_of(mteb_encoder(encoder), make_task(DOCUMENTS, QUERIES, QRELS))
+    theirs = scores_of(mteb_encoder(encoder), mteb_task(dataset))
     vectors = np.array([encoder.vector(d.content) for d in DOCUMENTS])
     run = {}
     for query in QUERIES:
@@ -315,10 +335,12 @@ def test_mteb_finds_our_numbers_for_an_encoder(calm):
 
 
 @needs_mteb
-def test_mteb_reranks_with_an_index(calm, index):
+def test_mteb_reranks_with_an_index(calm, index, dataset):
     given = {query.id: [d.id for d in DOCUMENTS[n::7]] for n, query in enumerate(QUERIES)}
-    qrels = {q: {d: g for d, g in QRELS[q].items() if d != "gone"} for q in given}
-    theirs = scores_of(mteb_index(index), make_task(DOCUMENTS, QUERIES, qrels, top_ranked=given))
+    task = mteb_task(dataset)
+    task.load_data()
+    task.dataset["default"]["test"]["top_ranked"] = given
+    theirs = scores_of(mteb_index(index), task)
     run = {
         query.id: {
             hit.id: hit.score
@@ -327,7 +349,7 @@ def test_mteb_reranks_with_an_index(calm, index):
         }
         for query in QUERIES
     }
-    assert_same(theirs, evaluate_run(qrels, run).means())
+    assert_same(theirs, evaluate_run(QRELS, run).means())
 
 
 @needs_mteb
@@ -337,16 +359,15 @@ def test_mteb_finds_our_numbers_on_a_real_set(calm, tmp_path):
     if not folder.is_dir():
         pytest.skip(f"THE DATASET faquad-pt IS NOT AT HAND: looked in {DATASETS}")
     data = BeirDataset.open(folder)
-    task = make_task(list(read_corpus(folder)), data.queries, data.qrels, name="Faquad")
+    task = mteb_task(data, language="por-Latn")
     model = mteb_pipeline(tmp_path, "all-MiniLM-L6-v2")
     theirs = scores_of(model, task)
     import semsearch
 
-    with semsearch.open(tmp_path / "Faquad-default-test") as index:
+    with semsearch.open(tmp_path / f"faquad-pt-default-{data.split}") as index:
         report = evaluate(index, data, modes=["hybrid", "dense"], dims=[384])
     hybrid, dense = (dict(row.metrics) for row in report.results)
     assert_same(theirs, hybrid)
     # An index keeps its vectors in half precision: near ties may change places.
     alone = scores_of(mteb_encoder("all-MiniLM-L6-v2"), task)
     assert {name: alone[name] for name in dense} == pytest.approx(dense, abs=1e-3)
-    print(theirs["ndcg@10"], hybrid["ndcg@10"], alone["ndcg@10"], dense["ndcg@10"])
