@@ -96,8 +96,8 @@ class Cutter:
         room: int,
     ) -> None:
         """Cut again what does not fit: its title is long, or it has more tokens than inside."""
-        while long and room > 1:
-            room = max(room * 3 // 4, 1)
+        while long:
+            room = room * 3 // 4
             fits = iter(self._fit([documents[i].passage(*span) for i in long for span in found[i]]))
             again = []
             for i in long:
@@ -106,13 +106,18 @@ class Cutter:
                     if next(fits) or span.end - span.start <= 1:
                         spans.append(span)
                         continue
-                    piece = documents[i].content[span.start : span.end]
-                    spans += [
-                        Span(span.start + a, span.start + b) for a, b in self._spans(piece, room)
-                    ]
+                    spans += self._smaller(documents[i].content, span, room)
                     again.append(i)
                 found[i] = _ascending(spans)
             long = sorted(set(again))
+
+    def _smaller(self, text: str, span: Span, room: int) -> list[Span]:
+        """A passage in parts of ``room`` tokens, or in halves if a token is not enough."""
+        if room < 1:
+            middle = (span.start + span.end) // 2
+            return [Span(span.start, middle), Span(middle, span.end)]
+        found = self._spans(text[span.start : span.end], room)
+        return [Span(span.start + start, span.start + end) for start, end in found]
 
     def _spans(self, text: str, room: int) -> Iterator[Span]:
         """Passages of at most ``room`` tokens, as the text's own tokens count."""
@@ -180,7 +185,7 @@ class _Block:
             more = -(-(rest - overlap) // step) - 1
             size = -(-(rest + more * overlap) // (more + 1))
             least = rest - more * step  # cut shorter, it would take one more
-        high = first + min(room, size + size // 8 if final else size)
+        high = min(first + size + size // 8, len(self.offsets))
         low = first + max(int(size * (1 - _LAST)), least, 1)
         end = self._best(min(low, high), high, first)
         nearest = end - overlap // 2
