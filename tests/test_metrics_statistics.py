@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from semsearch.errors import UsageError
-from semsearch.metrics import bootstrap_interval, bootstrap_intervals, paired_test, statistics
+from semsearch.metrics import (
+    bootstrap_interval,
+    bootstrap_intervals,
+    holm,
+    paired_test,
+    statistics,
+)
 
 
 def p_by_hand(a, b):
@@ -155,3 +161,36 @@ def test_settings_that_make_no_sense_are_refused(values, settings, message):
 def test_different_numbers_of_queries_are_refused():
     with pytest.raises(UsageError, match="the same queries on both sides: 2 and 3"):
         paired_test([0.1, 0.2], [0.1, 0.2, 0.3])
+
+
+def holm_by_hand(ps):
+    """The smallest level at which Holm's procedure, as he states it, rejects each hypothesis."""
+    levels = sorted({min(1.0, p * m) for p in ps for m in range(1, len(ps) + 1)})
+
+    def rejected(level):
+        order = sorted(range(len(ps)), key=lambda i: ps[i])
+        kept = set()
+        for step, i in enumerate(order):
+            if ps[i] > level / (len(ps) - step) + 1e-15:
+                break
+            kept.add(i)
+        return kept
+
+    return [next((level for level in levels if i in rejected(level)), 1.0) for i in range(len(ps))]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_holm_is_the_level_at_which_each_is_rejected(seed):
+    ps = (np.random.default_rng(seed).random(5) ** 3).round(3).tolist()
+    assert holm(ps) == pytest.approx(holm_by_hand(ps))
+
+
+def test_holm_of_one_or_none_changes_nothing():
+    assert holm([0.2]) == [0.2]
+    assert holm([]) == []
+
+
+def test_holm_keeps_false_alarms_rare():
+    rng = np.random.default_rng(3)
+    alarms = [min(holm(rng.random(8).tolist())) < 0.05 for _ in range(2_000)]
+    assert 0.03 < np.mean(alarms) < 0.07
