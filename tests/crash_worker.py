@@ -23,7 +23,7 @@ from semsearch.collection.layout import Layout
 from semsearch.collection.writer import Writer, open_for_writing
 from semsearch.index import build, library
 from semsearch.types import Document
-from tests.store_model import DIM, encoder_row, put, small_sizes
+from tests.store_model import DIM, TOKENS, encoder_row, put, small_sizes
 
 PUTS = ["put", "put", "put"]
 STEPS = [
@@ -85,7 +85,7 @@ def perform(writer: Writer, seed: int, step: int) -> None:
 def write_index(folder: Path, seed: int, first: int) -> None:
     with open_for_writing(Layout(folder)) as writer:
         if writer.snapshot.encoder is None:
-            writer.adopt_encoder(encoder_row(), DIM)
+            writer.adopt_encoder(encoder_row(), DIM, TOKENS)
         for step in range(first, len(STEPS)):
             perform(writer, seed, step)
             say(f"done {step}")

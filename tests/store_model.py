@@ -17,11 +17,14 @@ from semsearch.collection.layout import Layout
 from semsearch.collection.reader import Reader
 from semsearch.collection.snapshot import Snapshot
 from semsearch.collection.writer import Writer
+from semsearch.maxsim import TokenCodec
 from semsearch.store.catalog import EncoderRow
 from semsearch.store.passages import text_hash
 from semsearch.types import Document
 
 DIM = 8
+TOKENS = 64
+"""The width of this model's tokens."""
 Model = Mapping[str, Document]
 
 
@@ -48,6 +51,15 @@ def vector_of(text: str, dim: int = DIM) -> NDArray[np.float32]:
     return (raw / np.linalg.norm(raw)).astype(np.float32)
 
 
+def codes_of(text: str) -> NDArray[np.uint8] | None:
+    """Codes that depend on the text alone: 0 to 4 of them, or of one text in seven none stored."""
+    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[8:16], "little")
+    if seed % 7 == 3:
+        return None
+    shape = (seed % 5, TokenCodec(TOKENS).width)
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
 def spans_of(content: str) -> list[tuple[int, int]]:
     """One passage for every 12 characters."""
     return [(at, min(at + 12, len(content))) for at in range(0, len(content), 12)]
@@ -60,7 +72,9 @@ def change_of(target: Writer, document: Document) -> Change:
     for start, end in spans_of(content):
         text = content[start:end]
         vector = target.stored(vector_of(text, dim)[None])[0]
-        passages.append(NewPassage(start, end, text_hash(text), vector, 3, 1, False))
+        passages.append(
+            NewPassage(start, end, text_hash(text), vector, 3, 1, False, codes_of(text))
+        )
     return Change(document, tuple(passages))
 
 
@@ -91,6 +105,7 @@ def assert_holds(snapshot: Snapshot, reader: Reader, model: Model) -> None:
     assert snapshot.generation.n_passage == int(alive.sum()) == len(rows) - len(snapshot.dead)
     texts = [owners[vid].document.content[slice(*passages[vid])] for vid in ids.tolist()]
     assert_vectors(snapshot, texts)
+    assert_tokens(snapshot, texts)
 
 
 def assert_vectors(snapshot: Snapshot, texts: Sequence[str]) -> None:
@@ -113,6 +128,28 @@ def assert_vectors(snapshot: Snapshot, texts: Sequence[str]) -> None:
     np.testing.assert_array_equal(rows.block(0, len(rows)), rows.take(np.arange(len(rows))))
 
 
+def assert_tokens(snapshot: Snapshot, texts: Sequence[str]) -> None:
+    """Row for row: the text's codes, or none if none were stored or the index keeps none.
+
+    A snapshot whose files a writer has replaced may have lost some, but has no wrong ones.
+    """
+    current = all((snapshot.layout.segments / row.name).exists() for row in snapshot.segments)
+    kept = snapshot.tokens.format is not None
+    expected = [codes_of(text) if kept else None for text in texts]
+    present, found = snapshot.tokens.take(np.arange(len(texts)))
+    wanted = [codes is not None for codes in expected]
+    if current:
+        assert present.tolist() == wanted
+        assert snapshot.tokens.missing().tolist() == np.flatnonzero(~present).tolist()
+    assert set(np.flatnonzero(present)) <= set(np.flatnonzero(wanted))
+    parts = np.split(found.codes, np.cumsum(found.counts)[:-1]) if texts else []
+    for own, there, part in zip(expected, present.tolist(), parts, strict=True):
+        if own is None or not there:
+            assert len(part) == 0
+        else:
+            np.testing.assert_array_equal(part, own)
+
+
 def passages_of(reader: Reader, vids: Sequence[int]) -> dict[int, tuple[int, int]]:
     from semsearch.store import passages
 
@@ -132,6 +169,7 @@ def files_in(folder: Path) -> set[str]:
 
 def named_files(snapshot: Snapshot) -> set[str]:
     """The files that a generation refers to, by relative path."""
-    return {f"seg/{row.name}" for row in snapshot.segments} | {
+    segments = [name for row in snapshot.segments for name in (row.name, row.tok_name) if name]
+    return {f"seg/{name}" for name in segments} | {
         f"ann/{row.name}" for row in snapshot.caches if row.kind == "faiss"
     }

@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ from semsearch.store.segments import Segment
 from semsearch.types import Document
 from tests.store_model import (
     DIM,
+    TOKENS,
     assert_holds,
     assert_vectors,
     change_of,
@@ -115,11 +117,11 @@ class Collection(RuleBasedStateMachine):
         self.gone: set[int] = set()
         self.held: list = []
 
-    @initialize(kind=st.sampled_from(sorted(KINDS)))
-    def create(self, kind):
+    @initialize(kind=st.sampled_from(sorted(KINDS)), tokens=st.sampled_from([TOKENS, 0]))
+    def create(self, kind, tokens):
         self.dims, self.matryoshka = KINDS[kind]
         self.open()
-        self.writer.adopt_encoder(encoder_row(DIM, self.matryoshka), self.dims)
+        self.writer.adopt_encoder(encoder_row(DIM, self.matryoshka), self.dims, tokens)
         self.generation = 0
 
     def open(self):
@@ -134,16 +136,20 @@ class Collection(RuleBasedStateMachine):
         hashes = [passage.text_hash for passage in change.passages]
         found = passages.vectors_known(self.writer.connection, hashes, 1)
         vids = np.array([found[h].vid for h in hashes if h in found], np.int64)
-        copies = dict(
-            zip([h for h in hashes if h in found], self.writer.vectors_of(vids), strict=True)
-        )
+        known = [h for h in hashes if h in found]
+        copies = dict(zip(known, self.writer.vectors_of(vids), strict=True))
+        codes = dict(zip(known, self.writer.codes_of(vids), strict=True))
         for passage in change.passages:
             if passage.text_hash in copies:
                 np.testing.assert_allclose(copies[passage.text_hash], passage.vector, atol=4e-3)
         return type(change)(
             change.document,
             tuple(
-                type(p)(p.start, p.end, p.text_hash, copies.get(p.text_hash, p.vector), 3, 1, False)
+                replace(
+                    p,
+                    vector=copies.get(p.text_hash, p.vector),
+                    codes=codes.get(p.text_hash, p.codes),
+                )
                 for p in change.passages
             ),
         )
@@ -300,7 +306,7 @@ def assert_still_answers(reader, snapshot, vectors, model):
 
 def scripted(machine, kind):
     """Every operation at least once, each in a state where it has something to do."""
-    machine.create(kind=kind)
+    machine.create(kind=kind, tokens=TOKENS)
     yield machine.upsert_many(text=TEXTS[1], half=0)
     yield machine.hold()
     yield machine.upsert_many(text=TEXTS[4], half=1)

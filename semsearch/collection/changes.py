@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from semsearch.store import documents
+from semsearch.store import catalog, documents, passages
 from semsearch.types import Document
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class NewPassage:
     """A passage to be stored: its span in the document's content and its stored vector.
 
-    ``vector`` is float16 (stored width,), already rotated and cut (``Writer.stored``).
+    ``vector`` is float16 (stored width,), already rotated and cut (``Writer.stored``). ``codes``
+    uint8 (c, width) are those of its tokens, None if they are not to be stored.
     """
 
     start: int
@@ -30,6 +31,7 @@ class NewPassage:
     tokens: int
     unknown: int
     truncated: bool
+    codes: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +57,28 @@ class Tally:
         self.documents -= len(doc_ids)
         self.passages -= passages
         self.crc -= crcs
+
+
+def insert_changes(
+    connection: sqlite3.Connection,
+    changes: Sequence[Change],
+    first_vid: int,
+    encoder_id: int,
+    tally: Tally,
+) -> None:
+    """Insert documents and their passages, with vids from ``first_vid`` on, and count them."""
+    doc_id, vid = catalog.next_id(connection, "document"), first_vid
+    rows = []
+    for change in changes:
+        tally.crc += documents.insert_document(connection, doc_id, change.document, tally.gen)
+        for number, p in enumerate(change.passages):
+            row = passages.PassageRow(
+                vid, doc_id, number, p.start, p.end, p.text_hash, encoder_id, p.tokens, p.unknown,
+                int(p.truncated),
+            )  # fmt: skip
+            rows.append(row)
+            vid += 1
+        doc_id += 1
+    tally.crc += passages.insert_passages(connection, rows)
+    tally.documents += len(changes)
+    tally.passages += len(rows)

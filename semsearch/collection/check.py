@@ -130,7 +130,10 @@ def _derived_files(layout: Layout, row: catalog.CacheRow) -> Iterator[Finding]:
 
 
 def _orphans(connection: sqlite3.Connection, layout: Layout) -> Iterator[Finding]:
-    with closing(connection.execute("SELECT name FROM segment UNION SELECT name FROM cache")) as c:
+    query = (
+        "SELECT name FROM segment UNION SELECT tok_name FROM segment UNION SELECT name FROM cache"
+    )
+    with closing(connection.execute(query)) as c:
         named = {name for (name,) in c}
     for folder in (layout.segments, layout.ann):
         if folder.is_dir():

@@ -1,7 +1,7 @@
 """Reorganising the vectors of an index: merging segments, fitting a rotation, compacting.
 
-Each is one commit; what it replaces is removed afterwards. Vectors are streamed: memory stays at
-one block.
+Each is one commit; what it replaces is removed afterwards. Vectors and codes are streamed: memory
+stays at one block.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from semsearch.collection import layout as sizes
 from semsearch.collection.rows import StoredRows
+from semsearch.collection.tokens import in_parts
 from semsearch.collection.writer import Writer, collect_garbage
 from semsearch.store import catalog, documents
 from semsearch.vectors import fit_rotation, widen
 
 if TYPE_CHECKING:
-    from semsearch.types import Bools, Floats
+    from semsearch.store.token_files import WrittenTokens
+    from semsearch.types import Bools, Floats, Ints
 
 _BLOCK = 4_096
 
@@ -40,10 +42,11 @@ def _merge(writer: Writer, old: Sequence[catalog.SegmentRow]) -> None:
     start = sum(row.n for row in writer.snapshot.segments if row.first_vid < old[0].first_vid)
     count = sum(row.n for row in old)
     blocks = _blocks(rows, (start, start + count), None, None, rows.dim)
+    tokens = _write_tokens(writer, np.arange(start, start + count))
     file = writer.write_file(rows.ids[start : start + count], blocks, rows.dim)
     with writer.generation() as tally:
         catalog.drop_segments(writer.connection, [row.seg_id for row in old])
-        writer.add_segment(file, tally.gen, writer.snapshot.rotation_id)
+        writer.add_segment(file, tally.gen, writer.snapshot.rotation_id, tokens)
     writer.refresh()
     collect_garbage(writer)
 
@@ -88,9 +91,11 @@ def rewrite(writer: Writer, *, refit: bool) -> None:
     rows, alive = snapshot.rows, snapshot.alive
     matrix = _fit(rows, alive) if refit else None
     rotation_id = snapshot.rotation_id
-    vids = rows.ids if alive is None else rows.ids[alive]
+    kept = np.arange(len(rows)) if alive is None else np.flatnonzero(alive)
+    vids = rows.ids[kept]
     width = rows.dim if matrix is None else snapshot.dims
     blocks = _blocks(rows, (0, len(rows)), alive, matrix, width)
+    tokens = _write_tokens(writer, kept)
     file = writer.write_file(vids, blocks, width) if len(vids) else None
     with writer.generation() as tally:
         catalog.drop_segments(writer.connection, [row.seg_id for row in snapshot.segments])
@@ -98,13 +103,17 @@ def rewrite(writer: Writer, *, refit: bool) -> None:
         if matrix is not None:
             rotation_id = _record_rotation(writer, matrix, len(vids))
         if file is not None:
-            writer.add_segment(file, tally.gen, rotation_id)
+            writer.add_segment(file, tally.gen, rotation_id, tokens)
         if len(snapshot.dead):  # derived files may still name what is purged
             documents.purge_deleted(writer.connection)
             catalog.set_meta(writer.connection, catalog.HORIZON, str(tally.gen))
             catalog.drop_cache(writer.connection)
     writer.refresh()
     collect_garbage(writer)
+
+
+def _write_tokens(writer: Writer, ordinals: Ints) -> WrittenTokens | None:
+    return writer.write_tokens(in_parts(writer.snapshot.tokens, ordinals))
 
 
 def _fit(rows: StoredRows, alive: Bools | None) -> Floats:

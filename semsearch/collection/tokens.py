@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -22,12 +22,15 @@ from semsearch.store.token_files import NOT_STORED, TokenFile, TokenFormat, join
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from semsearch.collection.layout import Layout
     from semsearch.store.catalog import EncoderRow, SegmentRow
     from semsearch.types import Bools, Ints
 
 log = logging.getLogger("semsearch")
 
+_PART = 4_096
 AGAIN = "`semsearch compact --token-vectors` computes them again"
 _NAME = re.compile(r"t-[0-9a-f]{24}\.tok")
 _OPEN: WeakValueDictionary[tuple[str, str], TokenFile] = WeakValueDictionary()
@@ -157,8 +160,24 @@ class StoredTokens:
         return file
 
     def _give_up(self, number: int, what: str) -> None:
-        self._files[number] = None
-        _report(self._path(number), self._segments[number].tok_sha256, what)
+        row, path = self._segments[number], self._path(number)
+        self._files[number] = self._kept[number] = None
+        _OPEN.pop(_key(path, row), None)  # a sound copy may be put in its place
+        _report(path, row.tok_sha256, what)
+
+
+def in_parts(tokens: StoredTokens, ordinals: Ints) -> Iterator[Codes]:
+    """The codes of these rows, some at a time; a count is ``NOT_STORED`` for one without."""
+    for start in range(0, len(ordinals), _PART):
+        present, found = tokens.take(ordinals[start : start + _PART])
+        yield Codes(found.codes, np.where(present, found.counts, NOT_STORED))
+
+
+def codes_of_each(tokens: StoredTokens, ordinals: Ints) -> list[NDArray[np.uint8] | None]:
+    """The codes of each of these rows, uint8 (c, width); None for one without."""
+    present, found = tokens.take(ordinals)
+    each = np.split(found.codes, np.cumsum(found.counts)[:-1]) if len(ordinals) else []
+    return [own if there else None for own, there in zip(each, present.tolist(), strict=True)]
 
 
 def _report(path: Path, sha256: str | None, what: str) -> None:

@@ -8,25 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semsearch import fs
-from semsearch.collection.changes import Change, Tally
+from semsearch.collection.changes import Change, Tally, insert_changes
 from semsearch.collection.layout import FLUSH_ROWS, Layout
 from semsearch.collection.snapshot import Snapshot, take_snapshot
+from semsearch.collection.tokens import codes_of_each, in_parts
 from semsearch.errors import Corrupt, InputError, StorageError
-from semsearch.store import catalog, documents, passages
+from semsearch.store import catalog, documents
 from semsearch.store.catalog import EncoderRow, GenerationRow, SegmentRow
 from semsearch.store.database import database_errors, open_writer, transaction
+from semsearch.store.recent_tokens import packed
 from semsearch.store.rows import row_crc
 from semsearch.store.segments import SegmentFile, write_segment
+from semsearch.store.token_files import WrittenTokens, in_one, write_tokens
 
 if TYPE_CHECKING:
     import sqlite3
 
+    from semsearch.maxsim import Codes
     from semsearch.types import Floats, Ints
 
 
@@ -69,12 +74,22 @@ class Writer:
             self._failed = True
             raise
 
-    def adopt_encoder(self, encoder: EncoderRow, dims: int) -> None:
-        """Record the encoder and the width of a new index. One commit."""
+    def adopt_encoder(self, encoder: EncoderRow, dims: int, token_width: int = 0) -> None:
+        """Record the encoder of a new index and the widths that it keeps. One commit.
+
+        ``dims`` are the vectors', ``token_width`` is that of the tokens whose codes it keeps.
+        """
         with self.transaction():
             catalog.add_encoder(self.connection, encoder)
             catalog.set_meta(self.connection, "active_encoder", str(encoder.encoder_id))
             catalog.set_meta(self.connection, "dims", str(dims))
+            catalog.set_meta(self.connection, catalog.CODED_WIDTH, str(token_width))
+        self.refresh()
+
+    def keep_tokens(self, width: int) -> None:
+        """From now on keep the codes of tokens so wide, or none if it is 0. One commit."""
+        with self.generation():
+            catalog.set_meta(self.connection, catalog.CODED_WIDTH, str(width))
         self.refresh()
 
     def stored(self, vectors: Floats) -> NDArray[np.float16]:
@@ -95,6 +110,11 @@ class Writer:
         rows = self.snapshot.rows
         return rows.take(np.searchsorted(rows.ids, vids).astype(np.int64)).astype(np.float16)
 
+    def codes_of(self, vids: Ints) -> list[NDArray[np.uint8] | None]:
+        """The stored codes of passages, live or dead, uint8 (c, width); None for one without."""
+        ordinals = np.searchsorted(self.snapshot.rows.ids, vids).astype(np.int64)
+        return codes_of_each(self.snapshot.tokens, ordinals)
+
     def commit(self, changes: Sequence[Change]) -> int:
         """Add or replace documents; returns the new generation. All of it is durable, or none.
 
@@ -103,18 +123,19 @@ class Writer:
         if len({change.document.id for change in changes}) < len(changes):
             raise ValueError("one commit holds two changes of one document")
         first = catalog.next_id(self.connection, "passage")
-        vectors = [p.vector for change in changes for p in change.passages]
-        vids = np.arange(first, first + len(vectors), dtype=np.int64)
-        matrix = np.array(vectors, np.float16).reshape(len(vectors), self.width)
-        segment = self._flush_file(vids, matrix)
+        added = [passage for change in changes for passage in change.passages]
+        vids = np.arange(first, first + len(added), dtype=np.int64)
+        matrix = np.array([p.vector for p in added], np.float16).reshape(len(added), self.width)
+        codes = [passage.codes for passage in added]
+        files = self._flush_files(vids, matrix, codes)
         with self.generation() as tally:
             old = documents.live_row_ids(self.connection, [c.document.id for c in changes])
             tally.remove(self.connection, list(old.values()))
-            self._insert(changes, first, tally)
-            if segment is None:
-                self._insert_recent(vids, matrix)
+            insert_changes(self.connection, changes, first, self._encoder().encoder_id, tally)
+            if files is None:
+                self._insert_recent(vids, matrix, codes)
             else:
-                self.add_segment(segment, tally.gen, self.snapshot.rotation_id)
+                self.add_segment(files[0], tally.gen, self.snapshot.rotation_id, files[1])
                 self.forget_recent()
         self.refresh()
         return tally.gen
@@ -149,13 +170,19 @@ class Writer:
             row = GenerationRow(tally.gen, tally.documents, tally.passages, tally.crc, count)
             catalog.add_generation(self.connection, row)
 
-    def _flush_file(self, vids: Ints, matrix: NDArray[np.float16]) -> SegmentFile | None:
-        recent = self.snapshot.rows.recent
+    def _flush_files(
+        self, vids: Ints, matrix: NDArray[np.float16], codes: Sequence[NDArray[np.uint8] | None]
+    ) -> tuple[SegmentFile, WrittenTokens | None] | None:
+        """The files of all recent passages and these ones, once they are enough."""
+        rows = self.snapshot.rows
+        recent = rows.recent
         if not len(vids) or len(recent[0]) + len(vids) < FLUSH_ROWS:
             return None
+        before = np.arange(len(rows) - len(recent[0]), len(rows))
+        tokens = self.write_tokens(chain(in_parts(self.snapshot.tokens, before), [in_one(codes)]))
         everything = np.concatenate([recent[0], vids])
         blocks = [recent[1], matrix] if len(recent[0]) else [matrix]
-        return self.write_file(everything, blocks, self.width)
+        return self.write_file(everything, blocks, self.width), tokens
 
     def write_file(
         self, vids: Ints, blocks: Iterable[NDArray[np.float16]], width: int
@@ -165,12 +192,27 @@ class Writer:
         with self._unless_failed():
             return write_segment(self.layout.segments, vids, blocks, width, fingerprint)
 
-    def add_segment(self, file: SegmentFile, gen: int, rotation_id: int | None) -> None:
-        """Record a segment file in the catalog (inside the transaction)."""
+    def write_tokens(self, parts: Iterable[Codes]) -> WrittenTokens | None:
+        """Write the token file of a segment's rows; None if no row has codes to be kept."""
+        made = self.snapshot.tokens.format
+        if made is None:
+            return None
+        with self._unless_failed():
+            return write_tokens(self.layout.segments, parts, made)
+
+    def add_segment(
+        self,
+        file: SegmentFile,
+        gen: int,
+        rotation_id: int | None,
+        tokens: WrittenTokens | None = None,
+    ) -> None:
+        """Record a segment's files in the catalog (inside the transaction)."""
+        name, sha256 = tokens or (None, None)
         row = SegmentRow(
             catalog.next_id(self.connection, "segment"), file.name, file.sha256, file.n,
             file.first_vid, file.last_vid, self._encoder().encoder_id, rotation_id,
-            None, None, gen,
+            name, sha256, gen,
         )  # fmt: skip
         catalog.add_segment(self.connection, row)
 
@@ -179,39 +221,14 @@ class Writer:
         encoder_id = self._encoder().encoder_id
         self.connection.execute("DELETE FROM l0 WHERE encoder_id = ?", (encoder_id,))
 
-    def _insert(self, changes: Sequence[Change], first_vid: int, tally: Tally) -> None:
-        encoder_id = self._encoder().encoder_id
-        doc_id, vid = catalog.next_id(self.connection, "document"), first_vid
-        rows = []
-        for change in changes:
-            tally.crc += documents.insert_document(
-                self.connection, doc_id, change.document, tally.gen
-            )
-            for number, p in enumerate(change.passages):
-                rows.append(
-                    passages.PassageRow(
-                        vid,
-                        doc_id,
-                        number,
-                        p.start,
-                        p.end,
-                        p.text_hash,
-                        encoder_id,
-                        p.tokens,
-                        p.unknown,
-                        int(p.truncated),
-                    )  # fmt: skip
-                )
-                vid += 1
-            doc_id += 1
-        tally.crc += passages.insert_passages(self.connection, rows)
-        tally.documents += len(changes)
-        tally.passages += len(rows)
-
-    def _insert_recent(self, vids: Ints, matrix: NDArray[np.float16]) -> None:
+    def _insert_recent(
+        self, vids: Ints, matrix: NDArray[np.float16], codes: Sequence[NDArray[np.uint8] | None]
+    ) -> None:
         encoder_id, rotation_id = self._encoder().encoder_id, self.snapshot.rotation_id
-        for vid, vector in zip(vids.tolist(), matrix, strict=True):
-            values = (vid, encoder_id, rotation_id, vector.astype("<f2").tobytes(), None)
+        made = self.snapshot.tokens.format
+        for vid, vector, own in zip(vids.tolist(), matrix, codes, strict=True):
+            tokens = None if made is None or own is None else packed(own, made)
+            values = (vid, encoder_id, rotation_id, vector.astype("<f2").tobytes(), tokens)
             self.connection.execute(
                 "INSERT INTO l0 VALUES (?,?,?,?,?,?)", (*values, row_crc(values))
             )
@@ -263,7 +280,8 @@ def _refuse_lost_catalog(layout: Layout) -> None:
 
 def collect_garbage(writer: Writer) -> None:
     """Remove files that the newest generation does not name."""
-    named = {row.name for row in catalog.segments(writer.connection)}
+    segments = catalog.segments(writer.connection)
+    named = {row.name for row in segments} | {row.tok_name for row in segments}
     for row in writer.snapshot.caches:
         named.add(row.name)
     for folder in (writer.layout.segments, writer.layout.ann):

@@ -135,3 +135,11 @@ def joined(parts: Sequence[Codes], width: int) -> Codes:
     """Codes one after another, as one; uint8 (m, width)."""
     codes = np.concatenate([np.zeros((0, width), np.uint8), *(part.codes for part in parts)])
     return Codes(codes, np.concatenate([np.zeros(0, np.int64), *(part.counts for part in parts)]))
+
+
+def in_one(codes: Sequence[NDArray[np.uint8] | None]) -> Codes:
+    """The codes of several passages as one; a count is ``NOT_STORED`` for None."""
+    counts = [NOT_STORED if own is None else len(own) for own in codes]
+    some = [own for own in codes if own is not None]
+    every = np.concatenate(some) if some else np.zeros((0, 0), np.uint8)
+    return Codes(every, np.array(counts, np.int64))
