@@ -1,11 +1,13 @@
 """Cross-encoders give the scores of sentence-transformers, on either runtime."""
 
 import logging
+import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from semsearch.ranking.cross_encoder import open_cross_encoder
 from semsearch.ranking.cross_encoder.folder import read_cross_folder
 from semsearch.ranking.cross_encoder.pairs import PairTokens
 from semsearch.ranking.cross_encoder.tokens_scorer import TokenScorer
+from semsearch.ranking.cross_encoder.torch import TextScorer
 from semsearch.types import Candidates
 from tests import models
 from tests.cross_encoder_models import (
@@ -243,6 +246,43 @@ def test_a_device_without_room_gets_halves(bert):
         TokenScorer(tokens, Small()).score([("q", "word " * 90)])
 
 
+def test_a_decoder_on_a_device_without_room_gets_smaller_batches():
+    asked = []
+
+    class Small:
+        def predict(self, pairs, *, batch_size, show_progress_bar):
+            asked.append(batch_size)
+            if batch_size > room:
+                raise RuntimeError("not enough memory")
+            return np.arange(len(pairs))
+
+    room = 8
+    scorer = TextScorer(Small(), "float32", Path("model"))
+    assert scorer.score([("a", "b"), ("a", "c")]).tolist() == [0, 1]
+    assert asked == [32, 16, 8]
+    room = 0
+    with pytest.raises(ModelError, match="out of memory on one pair"):
+        scorer.score([("a", "b")])
+
+
+def test_what_overflows_in_half_precision_is_computed_again(bert, home, caplog):
+    folder = changed(bert, home / "large", "classifier.weight", lambda weight: weight * 3e4)
+    reranker = open_cross_encoder(folder, texts_of, runtime="torch", precision="fp16")
+    theirs = expected(folder)
+    assert np.abs(theirs[np.isfinite(theirs)]).max() > np.finfo(np.float16).max
+    np.testing.assert_allclose(reranker.score(QUERIES, every()), theirs, rtol=0.05, atol=2e3)
+    assert reranker.precision == "float32"
+    assert "fp16 overflows in this cross-encoder" in caplog.text
+
+
+def test_a_graph_that_cannot_be_kept_serves(bert, monkeypatch, tmp_path, caplog):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("SEMSEARCH_CACHE", str(tmp_path / "file"))
+    reranker = open_cross_encoder(bert, texts_of, runtime="openvino", precision="float32")
+    np.testing.assert_allclose(reranker.score(QUERIES, every()), expected(bert), atol=1e-4)
+    assert "the converted model is not kept" in caplog.text
+
+
 def test_auto_falls_back_to_torch(bert, monkeypatch, caplog):
     monkeypatch.setattr(
         "semsearch.ranking.cross_encoder.reranker.importlib.util.find_spec", lambda name: None
@@ -254,16 +294,19 @@ def test_auto_falls_back_to_torch(bert, monkeypatch, caplog):
         assert open_cross_encoder(bert, texts_of, runtime="openvino").runtime
 
 
-def test_numbers_that_are_none(bert, home):
+def changed(folder: Path, target: Path, name: str, change: Callable[[Any], Any]) -> Path:
+    """A copy of a model with one of its weights changed."""
     from safetensors.numpy import load_file, save_file
 
-    folder = home / "nan"
-    folder.mkdir()
-    for file in bert.iterdir():
-        (folder / file.name).write_bytes(file.read_bytes())
-    weights = load_file(folder / "model.safetensors")
-    weights["classifier.bias"][:] = np.nan
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    shutil.copytree(folder, target)
+    weights = load_file(target / "model.safetensors")
+    weights[name] = change(weights[name]).astype(np.float32)
+    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
+    return target
+
+
+def test_numbers_that_are_none(bert, home):
+    folder = changed(bert, home / "nan", "classifier.bias", lambda bias: bias * np.nan)
     for runtime in RUNTIMES:
         reranker = open_cross_encoder(folder, texts_of, runtime=runtime)
         with pytest.raises(ModelError, match="scores that are no numbers"):
