@@ -13,12 +13,14 @@ from semsearch.collection.layout import Layout
 from semsearch.collection.reader import Reader, StaleSnapshot
 from semsearch.collection.writer import open_for_writing
 from semsearch.errors import SemsearchError
+from semsearch.maxsim import Codes
 from semsearch.store import catalog, documents
 from semsearch.store.database import database_errors
 from semsearch.store.filters import documents_matching, parse_filter
 from semsearch.store.rows import canonical_json, row_crc
+from semsearch.store.token_files import write_tokens
 from semsearch.types import Document
-from tests.store_model import DIM, encoder_row, put, small_sizes
+from tests.store_model import DIM, TOKENS, encoder_row, put, small_sizes
 
 DERIVED = b"a derived file"
 WORDS = b"a lexical file"
@@ -37,7 +39,7 @@ def fill(folder):
     """Two segments, recent vectors, dead documents, a rotation and two derived caches."""
     place = Layout(folder)
     with open_for_writing(place) as writer:
-        writer.adopt_encoder(encoder_row(), DIM)
+        writer.adopt_encoder(encoder_row(), DIM, TOKENS)
         put(writer, [document(n) for n in range(6)])
         maintain.fit_rotation_if_due(writer)
         put(writer, [document(n) for n in range(6, 12)])
@@ -218,8 +220,40 @@ def test_a_damaged_segment_is_named_and_the_others_are_not(index, part):
     assert "put a copy of" in lines[0]
 
 
-def test_segments_that_changed_places_are_found(index):
-    first, second = sorted((index / "seg").iterdir())
+@pytest.mark.parametrize("part", ["header", "codes", "offsets", "table", "missing", "short"])
+def test_a_damaged_token_file_is_named_and_how_to_repair_it(index, part):
+    with Reader(index) as reader:
+        row = reader.snapshot().segments[1]
+    path = index / "seg" / row.tok_name
+    raw = bytearray(path.read_bytes())
+    at = {"header": 40, "codes": 4096, "offsets": len(raw) - 13, "table": len(raw) - 1}
+    if part == "missing":
+        path.unlink()
+    else:
+        raw[at.get(part, 0)] ^= 16
+        path.write_bytes(raw[:-9] if part == "short" else raw)
+    (line,) = problems(index)
+    state = "missing" if part == "missing" else "damaged"
+    again = "`semsearch compact --token-vectors` computes them again"
+    assert line == f"{path}: the token vectors are {state}: {again}"
+
+
+def test_a_token_file_of_other_rows_is_found(index):
+    with Reader(index) as reader:
+        row, made = reader.snapshot().segments[1], reader.snapshot().tokens.format
+    assert made is not None
+    codes = np.zeros((5, made.width), np.uint8)
+    other = write_tokens(index / "seg", [Codes(codes, np.array([2, -1, 3]))], made)
+    assert other is not None
+    forge(index, "segment", row.seg_id, tok_name=other.name, tok_sha256=other.sha256)
+    lines = [finding.text for finding in findings(index)]
+    assert [line for line in lines if f"token vectors of 3 passages beside {row.n}" in line]
+    assert [line for line in lines if f"{row.tok_name}: nothing refers to it" in line]
+
+
+@pytest.mark.parametrize("kind", ["vec", "tok"])
+def test_segments_that_changed_places_are_found(index, kind):
+    first, second = sorted((index / "seg").glob(f"*.{kind}"))
     raw = first.read_bytes()
     first.write_bytes(second.read_bytes())
     second.write_bytes(raw)

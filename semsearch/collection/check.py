@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from semsearch import fs
 from semsearch.collection.check_catalog import catalog_problems
+from semsearch.collection.check_tokens import damaged_tokens, open_tokens
 from semsearch.collection.check_vectors import Opened, open_segments, vid_problems
 from semsearch.collection.layout import Layout
 from semsearch.collection.snapshot import take_snapshot
@@ -23,6 +24,7 @@ from semsearch.store.database import database_errors, snapshot_transaction
 
 if TYPE_CHECKING:
     from semsearch.collection.reader import Reader
+    from semsearch.store.token_files import TokenFile
 
 _MOST_LINES = 20
 
@@ -75,15 +77,19 @@ def check_index(reader: Reader) -> Generator[Finding, None, None]:
 
 def _findings(connection: sqlite3.Connection, layout: Layout, opened: Opened) -> Iterator[Finding]:
     derived: list[catalog.CacheRow] = []
+    tokens: list[TokenFile] = []
     with snapshot_transaction(connection, layout.catalog):
         for lines in catalog_problems(connection):
             yield from _capped(layout, lines)
         yield from _capped(layout, open_segments(connection, layout, opened))
         yield from _capped(layout, vid_problems(connection, opened))
+        yield from _capped(layout, open_tokens(connection, layout, tokens))
         yield from _capped(layout, _derived(connection, derived))
         yield from _orphans(connection, layout)
     for segment in opened.segments:
         yield from _capped(layout, _hashed(segment.verify))
+    for file in tokens:
+        yield from _capped(layout, damaged_tokens(file))
     for row in derived:
         yield from _derived_files(layout, row)
 
