@@ -14,6 +14,7 @@ from semsearch.cli.labelled import (
     refuse_two_outputs,
 )
 from semsearch.cli.output import json_option, mode_option, progress_bar
+from semsearch.cli.page import check_targets
 from semsearch.cli.results import Limits, Measured, put_results
 
 if TYPE_CHECKING:
@@ -90,6 +91,12 @@ _OF_AN_INDEX = ("folder", "model", "mode", "dims", "fresh", "run_file")
     " (of ndcg@10) or mrr@10=0.02; repeatable. The drop counts as measured, significant or not;"
     " its interval and p are printed.",
 )
+@click.option(
+    "--report", "page", type=click.Path(dir_okay=False), help="Write an HTML page of everything."
+)
+@click.option(
+    "--plots", type=click.Path(file_okay=False), help="Write the page's plots, as SVG and PNG."
+)
 @click.option("--explain-metrics", is_flag=True, help="Print the rule of every number, and stop.")
 @json_option
 def evaluate(dataset: str | None, as_json: bool, **options: Any) -> None:
@@ -107,6 +114,7 @@ def evaluate(dataset: str | None, as_json: bool, **options: Any) -> None:
     if dataset is None:
         raise click.UsageError("Missing argument 'DATASET'.")
     refuse_two_outputs(options["per_query"], as_json)
+    check_targets(options["page"], options["plots"])
     limits = _limits(options)
     labelled = open_dataset(dataset, options)
     how = _measuring(options, limits)

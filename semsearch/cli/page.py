@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,14 +11,15 @@ import click
 from semsearch.cli.output import note
 
 if TYPE_CHECKING:
-    from semsearch.evaluation.pipelines import Pipeline
-    from semsearch.evaluation.report import Report
-    from semsearch.search.facade import Index
-    from semsearch.types import Run
+    from semsearch.cli.results import Measured
+    from semsearch.evaluation.html.points import Costs
 
 
 def check_targets(page: str | None, plots: str | None) -> None:
-    """Refuse early what would fail after minutes of measuring. Raises UsageError, MissingExtra."""
+    """Refuse early what would fail after minutes of measuring.
+
+    Raises BadParameter (no such folder), MissingExtra (nothing to draw PNG with).
+    """
     if page is not None and not Path(page).resolve().parent.is_dir():
         raise click.BadParameter(f"no folder {Path(page).parent}", param_hint="--report")
     if plots is not None:
@@ -28,30 +28,35 @@ def check_targets(page: str | None, plots: str | None) -> None:
         require_pillow()
 
 
-def write_report(
-    index: Index,
-    report: Report,
-    pipelines: Sequence[Pipeline],
-    first: Run,
-    page: str | None,
-    plots: str | None,
-) -> None:
-    """Time single queries of every pipeline, then write what was asked for.
-
-    ``pipelines`` are the report's, in its order; ``first`` is the ranking of the first one.
-    """
-    from semsearch.evaluation.costs import measure_latency, measure_storage
+def write_report(found: Measured, measure: str, page: str | None, plots: str | None) -> None:
+    """Time single queries of every pipeline, then write what was asked for."""
     from semsearch.evaluation.html.figures import write_plots
     from semsearch.evaluation.html.page import content_of, write_page
-    from semsearch.evaluation.html.points import Costs
 
-    texts = [query.text for query in report.dataset.queries] if report.dataset else []
-    served = [replace(pipeline, exact=False).options for pipeline in pipelines]
-    costs = Costs(measure_latency(index.searcher, served, texts), measure_storage(index.reader))
-    content = content_of(report, first, costs, index.reader)
+    content = content_of(
+        found.report,
+        found.run,
+        _costs(found),
+        found.index.reader if found.index is not None else None,
+        measure=measure,
+        ignore_identical_ids=found.how.ignore_identical_ids,
+    )
     if page is not None:
         write_page(page, content)
         note(f"wrote {page}")
     if plots is not None:
         written = write_plots(content.plots, plots)
         note(f"wrote {len(written)} files into {plots}")
+
+
+def _costs(found: Measured) -> Costs | None:
+    """Measured as ``query`` serves these pipelines; nothing for a run file."""
+    if found.index is None:
+        return None
+    from semsearch.evaluation.costs import measure_latency, measure_storage
+    from semsearch.evaluation.html.points import Costs
+
+    served = [replace(pipeline, exact=False).options for pipeline in found.pipelines]
+    texts = [query.text for query in found.labelled.queries]
+    latency = measure_latency(found.index.searcher, served, texts)
+    return Costs(latency, measure_storage(found.index.reader))

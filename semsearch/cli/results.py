@@ -10,6 +10,7 @@ import click
 
 from semsearch.cli.labelled import STDOUT, put_records
 from semsearch.cli.output import bold, print_json
+from semsearch.cli.page import write_report
 from semsearch.cli.worst import print_worst, titles_of
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ def put_results(
     if options["per_query"]:
         records = [result.record() for result in _queries(found, options)]
         put_records(options["per_query"], records)
+    if options["page"] or options["plots"]:
+        write_report(found, _main(options), options["page"], options["plots"])
     worst = _queries(found, options, options["worst"]) if options["worst"] else []
     if as_json:
         more: dict[str, Any] = {"gates": [gate.to_json() for gate in gates]} if gates else {}

@@ -13,6 +13,7 @@ from semsearch.evaluation.html.points import Point, best_of_groups
 from semsearch.evaluation.html.scatter import query_by_query
 from semsearch.evaluation.html.shapes import Drawing
 from semsearch.evaluation.html.svg import svg_file
+from semsearch.evaluation.report import MAIN_MEASURE
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,28 +26,31 @@ class Plot:
     square: bool = False
 
 
-def all_plots(points: Sequence[Point]) -> list[Plot]:
-    """The plots that these rows give: those are left out for which nothing was measured."""
+def all_plots(points: Sequence[Point], measure: str = MAIN_MEASURE) -> list[Plot]:
+    """The plots that these rows give: those are left out for which nothing was measured.
+
+    ``measure`` is the one whose values the points hold.
+    """
     drawn = [
         (
             "dimensions",
-            against_dims(points),
+            against_dims(points, measure),
             "Quality against the width of the vectors. Whiskers are 95 % intervals.",
         ),
         (
             "bytes",
-            against_bytes(points),
+            against_bytes(points, measure),
             "Quality against what each passage takes in the index. Small numbers are dimensions.",
         ),
         (
             "latency",
-            against_latency(points),
+            against_latency(points, measure),
             "Quality against the median time of single queries, from text to hits.",
         ),
     ]
     found = [Plot(name, drawing, caption) for name, drawing, caption in drawn if drawing]
     for number, (across, up) in enumerate(_pairs(points), start=1):
-        drawing = query_by_query(across, up)
+        drawing = query_by_query(across, up, measure)
         if drawing is not None:
             caption = (
                 f"{up.name} against {across.name}: above the line the former is better. The area of"

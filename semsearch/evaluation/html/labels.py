@@ -82,7 +82,7 @@ def _tries(wish: Wish) -> list[Label]:
 def _box(label: Label) -> Box:
     before = {"start": 0.0, "middle": 0.5, "end": 1.0}[label.anchor] * label.width
     left = label.x - before
-    return left, label.y - 0.8 * label.size, left + label.width, label.y + 0.2 * label.size
+    return left - 2, label.y - 0.8 * label.size, left + label.width + 2, label.y + 0.2 * label.size
 
 
 def _boxes(shape: Shape) -> Iterator[Box]:

@@ -20,10 +20,11 @@ from semsearch.evaluation.html.tables import (
     all_measures_table,
     cost_table,
     difference,
+    group_table,
     main_table,
     minus,
 )
-from semsearch.evaluation.html.worst import WorstQuery, worst_queries, worst_section
+from semsearch.evaluation.html.worst import WorstQuery, without, worst_queries, worst_section
 from semsearch.evaluation.report import MAIN_MEASURE, Report
 from semsearch.metrics.rules import RULES
 from semsearch.types import Run
@@ -43,22 +44,31 @@ class Content:
     plots: Sequence[Plot]
     worst: Sequence[WorstQuery] = ()
     facts: Sequence[tuple[str, str]] = ()
+    measure: str = MAIN_MEASURE
 
 
 def content_of(
-    report: Report, run: Run | None = None, costs: Costs | None = None, reader: Reader | None = None
+    report: Report,
+    run: Run | None = None,
+    costs: Costs | None = None,
+    reader: Reader | None = None,
+    *,
+    measure: str = MAIN_MEASURE,
+    ignore_identical_ids: bool = False,
 ) -> Content:
     """Gather what a page shows.
 
     ``run`` is the first row's ranking, for the worst queries; ``reader`` has the texts of their
-    documents, and what is said about the index.
+    documents, and what is said about the index. ``measure`` is the one that is drawn.
     """
-    points = points_of(report, costs)
+    points = points_of(report, costs, measure)
     worst = []
     if run is not None and report.dataset is not None:
-        worst = worst_queries(points, report.dataset, run, reader)
+        if ignore_identical_ids:
+            run = {query: without(scores, query) for query, scores in run.items()}
+        worst = worst_queries(points, report.dataset, run, reader, measure)
     facts = [*index_facts(reader), *machine_facts()]
-    return Content(report, points, all_plots(points), worst, facts)
+    return Content(report, points, all_plots(points, measure), worst, facts, measure)
 
 
 def write_page(path: str | Path, content: Content) -> None:
@@ -73,12 +83,13 @@ def page(content: Content) -> str:
     name = report.dataset.folder.resolve().name if report.dataset else "evaluation"
     body = [
         _head(name, content),
-        section("Results", _RESULTS, main_table(points), _all_measures(points)),
+        section("Results", _RESULTS, main_table(points, content.measure), _all_measures(points)),
+        _groups(report, content.measure),
         _figures("Quality and cost", [plot for plot in content.plots if not plot.square]),
         section("Cost", _COST, cost_table(points)) if any(map(_has_cost, points)) else "",
         _figures("Query by query", [plot for plot in content.plots if plot.square]),
-        worst_section(content.worst, points[0].name),
-        _data(report.checks, points),
+        worst_section(content.worst, points[0].name, content.measure),
+        _data(report, points),
         section("How the numbers are computed", _rules()),
         section("Setting", definitions((term, esc(said)) for term, said in content.facts)),
     ]
@@ -115,21 +126,21 @@ def _head(name: str, content: Content) -> str:
     parts += [known[key] for key in ("index", "model") if key in known]
     return (
         f'<header><p class="kicker">Retrieval evaluation</p><h1>{esc(name)}</h1>'
-        f"{paragraph('; '.join(parts), 'about')}{_lead(content.points)}</header>"
+        f"{paragraph('; '.join(parts), 'about')}{_lead(content.points, content.measure)}</header>"
     )
 
 
-def _lead(points: Sequence[Point]) -> str:
+def _lead(points: Sequence[Point], measure: str) -> str:
     """The first row in a sentence, and how it stands to the best row of each other group."""
     first = points[0]
     said = (
-        f"{esc(first.name)} has an {MAIN_MEASURE} of"
+        f"{esc(first.name)} has an {esc(measure)} of"
         f' <span class="number">{number(first.value)}</span>,'
-        f" 95 % interval {number(first.low)} to {number(first.high)}"
+        f" 95 % interval {number(first.low)} to {number(first.high)}"
     )
     against = []
     for other in best_of_groups(points)[1:]:
-        found = difference(other, first)
+        found = difference(other, first, measure)
         if found is not None:
             interval = f"{minus(-found.high)} to {minus(-found.low)}"
             against.append(f"{minus(-found.difference)} against {esc(other.name)} ({interval})")
@@ -153,11 +164,21 @@ def _all_measures(points: Sequence[Point]) -> str:
     )
 
 
-def _data(checks: DataChecks | None, points: Sequence[Point]) -> str:
+def _groups(report: Report, measure: str) -> str:
+    groups = report.results[0].groups
+    if not groups:
+        return ""
+    about = paragraph(f"The first row by {report.group_by} of the queries.", "about")
+    return section("Groups of queries", about, group_table(groups, measure))
+
+
+def _data(report: Report, points: Sequence[Point]) -> str:
+    checks = report.checks
     if checks is None:
         return ""
     about = paragraph("What was looked for before these numbers are believed.", "about")
     pairs = [(f"not judged, top {TOP}", _unjudged(checks, points))]
+    pairs.append(("without results", _without_results(report)))
     pairs += [(check.name.replace("_", " "), _check(check)) for check in checks.checks]
     return section("The data", about, definitions(pairs))
 
@@ -171,6 +192,13 @@ def _unjudged(checks: DataChecks, points: Sequence[Point]) -> str:
         said += f"; over all rows {100 * min(shares):.0f} to {100 * max(shares):.0f} %"
     why = "Nobody judged them: they count as not relevant, whatever they are."
     return f"{esc(said)}<small>{esc(why)}</small>"
+
+
+def _without_results(report: Report) -> str:
+    if not report.without_results:
+        return f"none of {report.queries:,}"
+    why = "They score 0 and stay in the mean. Counted in the row that has most of them."
+    return f"{report.without_results:,} of {report.queries:,}<small>{esc(why)}</small>"
 
 
 def _check(check: Check) -> str:

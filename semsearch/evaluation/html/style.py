@@ -69,7 +69,7 @@ ol.hits{list-style:none;margin:0;padding:0}
 .hits .rank{color:var(--muted);font-size:.875rem;text-align:right}
 .hits .grade{font-size:.75rem;color:var(--muted);margin-left:.6rem;white-space:nowrap}
 .hits .relevant{color:var(--accent);font-weight:600}
-.hits b{font-weight:600}
+.hits b{font-weight:600;font-size:.9375rem}
 .hits p{margin:0;font-size:.875rem;color:var(--muted)}
 dl{display:grid;grid-template-columns:minmax(8rem,auto) 1fr;gap:.35rem 1.5rem;margin:1rem 0 0;
 font-size:.875rem}

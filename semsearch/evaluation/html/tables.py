@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from semsearch.evaluation.columns import bounds, number, signed
+from semsearch.evaluation.groups import GroupMeans
 from semsearch.evaluation.html.markup import cell, esc, heading, table
 from semsearch.evaluation.html.points import Point
 from semsearch.evaluation.html.shapes import Drawing, Line, Mark, Role, Shape
@@ -60,7 +61,7 @@ def cost_table(points: Sequence[Point]) -> str:
         columns.append([_amount(p99, 1) for _, p99, _ in times])
         columns.append([_amount(queries) for _, _, queries in times])
     if any(point.row.ann_recall is not None for point in points):
-        head += [heading("agreement with exact search"), heading("vector index", word=True)]
+        head += [heading("ann recall@10"), heading("vector index", word=True)]
         columns.append([number(point.row.ann_recall) for point in points])
         columns.append([point.row.index_kind or "-" for point in points])
     if not columns:
@@ -72,6 +73,20 @@ def cost_table(points: Sequence[Point]) -> str:
             for column in columns
         ]
         rows.append(_row(point, [_name(point), *cells]))
+    return table(head, rows)
+
+
+def group_table(groups: Sequence[GroupMeans], measure: str = MAIN_MEASURE) -> str:
+    """A row for each group of queries, with the measure and its interval."""
+    head = [heading("group", word=True), heading("queries"), heading(measure)]
+    rows = []
+    for group in groups:
+        interval = _interval(group.intervals.get(measure))
+        value = cell(number(group.metrics.get(measure)), below=interval)
+        rows.append(
+            f'<tr><th scope="row" class="word">{esc(group.value)}</th>'
+            f"{cell(f'{group.queries:,}')}{value}</tr>"
+        )
     return table(head, rows)
 
 
@@ -94,9 +109,12 @@ def _name(point: Point) -> str:
 
 def _value(point: Point, measure: str, best: dict[str, str | None]) -> str:
     text = number(point.row.metrics.get(measure))
-    interval = point.row.intervals.get(measure)
-    below = "" if interval is None else "–".join(map(number, interval))
+    below = _interval(point.row.intervals.get(measure))
     return cell(text, below=below, best=text == best[measure])
+
+
+def _interval(pair: tuple[float, float] | None) -> str:
+    return "" if pair is None else "–".join(map(number, pair))
 
 
 def _difference(point: Point, first: Point, measure: str) -> str:

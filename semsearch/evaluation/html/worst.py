@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from semsearch.evaluation.html.markup import esc, section, snippet
 from semsearch.evaluation.html.points import Point
+from semsearch.evaluation.queries import worst_first
 from semsearch.evaluation.report import MAIN_MEASURE
 from semsearch.metrics import rank_documents
 from semsearch.types import Document, Qrels, Run
@@ -60,7 +61,7 @@ def worst_queries(
     reader: Reader | None,
     measure: str = MAIN_MEASURE,
 ) -> list[WorstQuery]:
-    """The queries with the lowest values of the first row, worst first; ties by query id.
+    """The queries with the lowest values of the first row, worst first.
 
     Texts come from ``reader``; a document that it lacks is shown by its id. A query that is
     answered perfectly is never among them.
@@ -68,8 +69,9 @@ def worst_queries(
     evaluation = points[0].row.evaluation
     if evaluation is None:
         return []
-    values = dict(zip(evaluation.query_ids, evaluation.per_query(measure).tolist(), strict=True))
-    order = sorted((value, query) for query, value in values.items() if value < 1.0)[:WORST]
+    values = evaluation.per_query(measure).tolist()
+    places = worst_first(evaluation, measure)[:WORST]
+    order = [(values[at], evaluation.query_ids[at]) for at in places if values[at] < 1.0]
     rankings = {query: rank_documents(run.get(query, {})) for _, query in order}
     wanted = {
         document
@@ -93,6 +95,11 @@ def worst_queries(
         )
         for value, query in order
     ]
+
+
+def without(scores: dict[str, float], document: str) -> dict[str, float]:
+    """A query's scores without those of one document."""
+    return {other: score for other, score in scores.items() if other != document}
 
 
 def worst_section(queries: Sequence[WorstQuery], name: str, measure: str = MAIN_MEASURE) -> str:
