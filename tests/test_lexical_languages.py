@@ -2,6 +2,7 @@
 
 import random
 
+import numpy as np
 import pytest
 
 from semsearch.errors import UsageError
@@ -182,7 +183,7 @@ def test_stems(language, text, stems):
 
 @pytest.mark.parametrize("language", ["pt", "es", "fr", "it", "ro", "hu", "sv", "tr"])
 def test_words_typed_without_accents_find_those_with_them(language):
-    index = MemoryLexical([1, 2], [TEXTS[language][2], "xyz"], language)
+    index = MemoryLexical(np.array([1, 2]), [TEXTS[language][2], "xyz"], language)
     for typed in words(TEXTS[language][2], "none"):  # folded, so without any
         assert index.search([typed], 2).ids.tolist() == [[1, -1]], typed
 

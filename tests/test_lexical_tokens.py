@@ -44,7 +44,7 @@ def counted(text):
         ("\u05e9\u05c1\u05b8\u05dc\u05d5\u05b9\u05dd", "\u05e9\u05dc\u05d5\u05dd"),
         ("\u0661\u0662\u0663 \u096a\u096b \uff12\uff10", "123 20 45"),
         ("\ufb01ne \u00bd \u00b2", "1 2 2 fine"),
-        ("a\x00b \ud800c \u00add\u200be", "ab c d e"),
+        ("a\x00b \ud800c d\udfffe \u00adf\u200bg", "a b c d e f g"),
         ("", ""),
         ("?!... --- \u3002\u300c\u300d \U0001f600 \u0000 \ud800", ""),
     ],

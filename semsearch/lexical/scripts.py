@@ -87,7 +87,7 @@ def _value(character: str) -> str | None:
         return base if base < "\u0400" else character  # Cyrillic й is a letter of its own
     if category[0] == "N":
         return character
-    return None if category in ("Cf", "Cs") or code == 0 else " "
+    return None if category == "Cf" else " "
 
 
 def _class(*ranges: tuple[int, int]) -> str:

@@ -91,7 +91,8 @@ def _words(text: str, single_characters: bool) -> list[str]:
     text = text[:MAX_CHARACTERS]
     ascii_only = text.isascii()
     if not ascii_only:
-        text = text.encode("utf-8", "ignore").decode()
+        # Lone surrogates part words, as what readers of a corpus put in their place does.
+        text = text.encode("utf-8", "replace").decode()
         text = unicodedata.normalize("NFKC", _RUN_OF_SIGNS.sub(r"\1", text))[:MAX_CHARACTERS]
     found = list(_camel_parts(text))
     text = text.casefold().translate(_TABLE)
