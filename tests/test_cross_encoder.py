@@ -14,9 +14,11 @@ import pytest
 
 from semsearch.encoders.runtimes.choose import RuntimeName
 from semsearch.encoders.runtimes.contract import OutOfMemory
+from semsearch.encoders.runtimes.graph import import_openvino
 from semsearch.errors import Corrupt, ModelError, UsageError
 from semsearch.ranking.cross_encoder import open_cross_encoder
 from semsearch.ranking.cross_encoder.folder import read_cross_folder
+from semsearch.ranking.cross_encoder.openvino import OpenVinoPairs
 from semsearch.ranking.cross_encoder.pairs import PairTokens
 from semsearch.ranking.cross_encoder.tokens_scorer import TokenScorer
 from semsearch.ranking.cross_encoder.torch import TextScorer
@@ -281,6 +283,41 @@ def test_a_graph_that_cannot_be_kept_serves(bert, monkeypatch, tmp_path, caplog)
     reranker = open_cross_encoder(bert, texts_of, runtime="openvino", precision="float32")
     np.testing.assert_allclose(reranker.score(QUERIES, every()), expected(bert), atol=1e-4)
     assert "the converted model is not kept" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (MemoryError("full"), "out of memory on one pair"),
+        (RuntimeError("could not allocate memory"), "out of memory on one pair"),
+        (RuntimeError("\nbad shape\n"), "the model failed: bad shape"),
+    ],
+)
+def test_faults_of_openvino_are_ours(bert, fault, message):
+    class Broken:
+        def infer(self, features, share_inputs):
+            raise fault
+
+    config = read_cross_folder(bert)
+    tokens = PairTokens(config)
+    runtime = OpenVinoPairs(config, tokens, "float32")
+    while not runtime._idle.empty():
+        runtime._idle.get()
+    runtime._idle.put(Broken())
+    for _ in range(2):  # what was taken is put back
+        with pytest.raises(ModelError, match=message):
+            TokenScorer(tokens, runtime).score([("a", "b")])
+
+
+def test_what_cannot_be_converted_runs_on_torch(bert, monkeypatch, caplog, tmp_path):
+    def fail(*_arguments: Any, **_options: Any) -> Any:
+        raise RuntimeError("no such operation\nin a hundred lines")
+
+    monkeypatch.setenv("SEMSEARCH_CACHE", str(tmp_path))
+    monkeypatch.setattr(import_openvino(), "convert_model", fail)
+    assert open_cross_encoder(bert, texts_of).runtime == "torch"
+    assert "cannot be converted for OpenVINO: no such operation" in caplog.text
+    assert "hundred lines" not in caplog.text
 
 
 def test_auto_falls_back_to_torch(bert, monkeypatch, caplog):
