@@ -26,7 +26,7 @@ from semsearch.evaluation.measure import Measuring
 from semsearch.evaluation.mteb import mteb_encoder, mteb_index, mteb_pipeline
 from semsearch.evaluation.mteb_task import mteb_task
 from semsearch.metrics import evaluate_run
-from semsearch.search.searcher import Options
+from semsearch.search import Options
 from semsearch.types import Document, Query
 from tests.fakes import FakeEncoder, index_into, make_documents, opened
 from tests.test_corpus_beir import DATASETS
@@ -297,16 +297,23 @@ def test_the_protocols_are_those_that_were_recorded(calm):
 def test_mteb_knows_the_models(calm, index):
     from mteb.models import EncoderProtocol, SearchProtocol
 
-    encoder, search = mteb_encoder(fake()), mteb_index(index, Options("lexical"))
+    encoder, search = mteb_encoder(fake()), mteb_index(index, Options("lexical", dims=8))
     assert isinstance(encoder, EncoderProtocol)
     assert not isinstance(encoder, SearchProtocol)
     assert isinstance(search, SearchProtocol)
     assert not isinstance(search, EncoderProtocol)
     meta = encoder.mteb_model_meta
     assert (meta.name, meta.embed_dim, meta.max_tokens) == ("semsearch/fake", 32, 64)
-    assert meta.revision == FakeEncoder().fingerprint[:12]
+    assert (meta.revision, meta.experiment_kwargs) == (FakeEncoder().fingerprint[:12], None)
+    half = fake()
+    half.precision = "bf16"
+    assert mteb_encoder(half).mteb_model_meta.experiment_kwargs == {"precision": "bf16"}
     assert search.mteb_model_meta.revision.startswith(f"{meta.revision}-semsearch-")
-    assert search.mteb_model_meta.experiment_kwargs == {"mode": "lexical", "depth": 100}
+    assert search.mteb_model_meta.experiment_kwargs == {
+        "mode": "lexical",
+        "dims": "8",
+        "depth": 100,
+    }
     assert json.loads(search.mteb_model_meta.model_dump_json())["model_type"] == ["sparse"]
 
 

@@ -3,7 +3,7 @@
     import mteb
     from semsearch.evaluation.mteb import mteb_pipeline
     task = mteb.get_task("SciFact")
-    print(mteb.evaluate(mteb_pipeline("mteb.idx", "all-MiniLM-L6-v2"), task))
+    print(mteb.evaluate(mteb_pipeline("indexes", "all-MiniLM-L6-v2"), task))
 
 MTEB knows its models by their methods (its EncoderProtocol and SearchProtocol, mteb 2), which it
 calls with keywords; what we have no use for is taken and left alone. It is imported only where it
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,7 @@ from semsearch.encoders import Encoder, open_encoder
 from semsearch.encoders.resolve import DEFAULT_MODEL
 from semsearch.errors import MissingExtra, NotFound, UsageError
 from semsearch.evaluation.measure import DEPTH
-from semsearch.search.facade import Index
-from semsearch.search.searcher import DEFAULT, Options
+from semsearch.search import Index, Options
 from semsearch.types import Document
 from semsearch.vectors import unit
 
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from semsearch.types import Floats
 
 log = logging.getLogger("semsearch")
+
+USUAL = Options()
 
 
 def mteb_encoder(model: str | Path | Encoder = DEFAULT_MODEL) -> Any:
@@ -47,7 +49,7 @@ def mteb_encoder(model: str | Path | Encoder = DEFAULT_MODEL) -> Any:
     return _Encoder(open_encoder(model) if isinstance(model, (str, Path)) else model)
 
 
-def mteb_index(index: Index, options: Options = DEFAULT, *, depth: int = DEPTH) -> Any:
+def mteb_index(index: Index, options: Options = USUAL, *, depth: int = DEPTH) -> Any:
     """An index as it is, for a retrieval task of MTEB whose corpus it holds.
 
     Before it is searched it is compared with the task's corpus: documents that the corpus lacks are
@@ -63,7 +65,7 @@ def mteb_index(index: Index, options: Options = DEFAULT, *, depth: int = DEPTH) 
 def mteb_pipeline(
     folder: str | Path,
     model: str | Path = DEFAULT_MODEL,
-    options: Options = DEFAULT,
+    options: Options = USUAL,
     *,
     depth: int = DEPTH,
 ) -> Any:
@@ -88,7 +90,9 @@ class _Encoder:
 
     @property
     def mteb_model_meta(self) -> Any:
-        return _meta(self._encoder, self._encoder.fingerprint[:12], "dense", {})
+        precision = self._encoder.precision  # reduced ones move the numbers in the fourth place
+        how = {} if precision == "float32" else {"precision": precision}
+        return _meta(self._encoder, self._encoder.fingerprint[:12], "dense", how)
 
     def encode(
         self,
@@ -141,8 +145,9 @@ class _Search:
         revision = f"{self._encoder.fingerprint[:12]}-semsearch-{__version__}"
         mode = self._options.mode
         kind = {"lexical": "sparse"}.get(mode, mode)
-        how = {"mode": mode, "dims": self._options.dims, "depth": self._depth}
-        return _meta(self._encoder, revision, kind, how)
+        chosen = {field.name: getattr(self._options, field.name) for field in fields(Options)}
+        how = {k: repr(v) for k, v in chosen.items() if v != getattr(USUAL, k)}
+        return _meta(self._encoder, revision, kind, {**how, "mode": mode, "depth": self._depth})
 
     def index(
         self,
@@ -260,5 +265,5 @@ def _meta(encoder: Encoder, revision: str, kind: str, how: Mapping[str, Any]) ->
         use_instructions=bool(encoder.prompts),
         training_datasets=None,
         model_type=[kind],
-        experiment_kwargs={key: value for key, value in how.items() if value} or None,
+        experiment_kwargs=dict(how) or None,
     )
