@@ -11,7 +11,8 @@ import numpy as np
 
 if TYPE_CHECKING:
     from semsearch.collection.reader import Reader
-    from semsearch.search.searcher import Options, Searcher
+    from semsearch.search.options import Options
+    from semsearch.search.searcher import Searcher
 
 SAMPLE = 50
 """Queries timed for each pipeline, at most."""

@@ -57,4 +57,6 @@ def _counts(pairs: NDArray[np.float64]) -> str:
     better = int((pairs[:, 1] > pairs[:, 0]).sum())
     worse = int((pairs[:, 1] < pairs[:, 0]).sum())
     equal = len(pairs) - better - worse
-    return f"better for {better:,} queries, worse for {worse:,}, equal for {equal:,}"
+    return (
+        f"of {len(pairs):,} queries better for {better:,}, worse for {worse:,}, equal for {equal:,}"
+    )
