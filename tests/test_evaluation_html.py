@@ -29,10 +29,12 @@ from semsearch.evaluation.html.shapes import DARK, LIGHT, Label, Line, Mark
 from semsearch.evaluation.html.svg import svg_file
 from semsearch.evaluation.report import TABLE_MEASURES, distinct
 from semsearch.metrics import paired_test, rank_documents
+from semsearch.search import Options, Searcher
 from semsearch.types import Document
 from tests.fakes import FakeEncoder, make_documents, opened
 from tests.test_evaluate import write_set
 
+DENSE, LEXICAL = Options("dense"), Options("lexical")
 HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)> & \u202egnp.exe'
 
 
@@ -75,6 +77,11 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
+def values_of(row):
+    assert row.evaluation is not None
+    return row.evaluation.per_query("ndcg@10")
+
+
 @pytest.fixture
 def labelled(tmp_path):
     documents = make_documents(80, seed=5)
@@ -108,7 +115,8 @@ def found(index, labelled):
 
 @pytest.fixture
 def content(found, index):
-    return content_of(*found, index.reader)
+    report, run, costs = found
+    return content_of(report, run, costs, index.reader)
 
 
 @pytest.fixture
@@ -140,10 +148,10 @@ def test_every_number_of_the_report_is_on_the_page_with_its_interval(parsed, fou
 
 def test_differences_are_those_of_the_paired_test(parsed, found):
     rows = distinct(found[0].results)
-    first = rows[0].evaluation.per_query("ndcg@10")
+    first = values_of(rows[0])
     assert parsed.tables[0][1][3] == ""
     for row, cells in zip(rows[1:], parsed.tables[0][2:], strict=True):
-        wanted = paired_test(row.evaluation.per_query("ndcg@10"), first)
+        wanted = paired_test(values_of(row), first)
         told = cells[3].replace("\u2212", "-").split()
         assert [float(told[0]), float(told[1]), float(told[3])] == pytest.approx(
             [wanted.difference, wanted.low, wanted.high], abs=0.00051
@@ -303,9 +311,14 @@ def test_labels_cover_neither_marks_nor_one_another(found):
 def test_queries_against_queries(found):
     first, other = best_of_groups(points_of(found[0]))[:2]
     drawing = query_by_query(other, first)
-    across, up = (p.row.evaluation.per_query("ndcg@10") for p in (other, first))
-    told = [re.match(r"(\d+) quer\w+: .* ([\d.]+), .* ([\d.]+)$", m.title) for m in marks(drawing)]
-    pairs = sorted((float(t[2]), float(t[3])) for t in told for _ in range(int(t[1])))
+    assert drawing is not None
+    across, up = values_of(other.row), values_of(first.row)
+    told = re.findall(
+        r"(\d+) quer\w+: .* ([\d.]+), .* ([\d.]+)$",
+        "\n".join(mark.title for mark in marks(drawing)),
+        re.M,
+    )
+    pairs = sorted((float(x), float(y)) for count, x, y in told for _ in range(int(count)))
     assert pairs == sorted(zip(across.round(2).tolist(), up.round(2).tolist(), strict=True))
     texts = [shape.text for shape in drawing.shapes if isinstance(shape, Label)]
     better, worse = int((up > across).sum()), int((up < across).sum())
@@ -409,6 +422,7 @@ def test_without_pillow_one_line_says_what_to_install(content, tmp_path, monkeyp
 
 def test_bytes_are_those_of_the_files(index):
     found = measure_storage(index.reader)
+    assert found is not None
     layout = index.reader.layout
     words = sum(path.stat().st_size for path in layout.lexical.rglob("*") if path.is_file())
     vectors = sum(path.stat().st_size for path in layout.segments.glob("*.vec"))
@@ -423,36 +437,40 @@ def test_bytes_are_those_of_the_files(index):
     assert replace(found, tokens=9.0).of("lexical", None, "self") == found.words + 9.0
 
 
-class Asked:
-    """Remembers every search."""
+@pytest.fixture
+def searches(monkeypatch):
+    """Every search that was asked for, as text and mode; none is done."""
+    asked = []
 
-    def __init__(self):
-        self.searches = []
-
-    def search(self, text, k, options):
-        self.searches.append((text, k, options))
+    def remember(_, text, k, options):
+        assert k == 10
+        asked.append((text, options.mode))
         return []
 
+    monkeypatch.setattr(Searcher, "search", remember)
+    return asked
 
-def test_single_queries_are_timed_in_turns():
-    asked = Asked()
+
+def test_single_queries_are_timed_in_turns(searches, index):
     texts = [f"words {n}" for n in range(200)] + [" "]
-    found = measure_latency(asked, ["a", "b", "a"], texts)
+    found = measure_latency(index.searcher, [DENSE, LEXICAL, DENSE], texts)
     assert [latency.queries for latency in found] == [50, 50, 50]
     assert found[0] == found[2], "the same pipeline is measured once"
-    counted = asked.searches[6:]
+    counted = searches[6:]
     assert len(counted) == 100
-    assert [options for _, _, options in counted[:6]] == ["a", "b", "b", "a", "a", "b"]
-    times = [text for text, _, options in counted if options == "a"]
+    turns = ["dense", "lexical", "lexical", "dense", "dense", "lexical"]
+    assert [mode for _, mode in counted[:6]] == turns
+    times = [text for text, mode in counted if mode == "dense"]
     assert len(set(times)) == 50
     assert (times[0], times[-1]) == ("words 0", "words 199")
     assert all(0 <= latency.p50 <= latency.p99 for latency in found)
 
 
-def test_timing_ends_with_its_budget():
-    found = measure_latency(Asked(), ["a"], [f"words {n}" for n in range(200)], budget=0.0)
+def test_timing_ends_with_its_budget(searches, index):
+    texts = [f"words {n}" for n in range(200)]
+    found = measure_latency(index.searcher, [DENSE], texts, budget=0.0)
     assert [latency.queries for latency in found] == [5]
-    assert measure_latency(Asked(), ["a"], ["", " "]) == []
+    assert measure_latency(index.searcher, [DENSE], ["", " "]) == []
 
 
 @pytest.fixture
