@@ -251,7 +251,9 @@ def test_the_list_of_public_names_loads_nothing_heavy():
     assert loaded_by("import semsearch; dir(semsearch); semsearch.SemsearchError") == set()
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["index", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["index", "--help"], ["compare", "--help"]]
+)
 def test_help_loads_nothing_heavy(arguments):
     code = (
         f"import sys; sys.argv = ['semsearch', *{arguments}]\n"

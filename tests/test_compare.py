@@ -17,7 +17,7 @@ from semsearch.evaluation import compare
 from semsearch.evaluation.pipelines import Pipeline, default_pipeline, parse_pipeline
 from semsearch.evaluation.systems import Source, Written, parse_system, short_names
 from semsearch.metrics import bootstrap_interval, evaluate_run, paired_test
-from semsearch.search.searcher import Options
+from semsearch.search.options import Options
 from tests.fakes import FakeEncoder, make_documents, opened
 from tests.test_evaluate import write_lines, write_set
 
@@ -152,6 +152,7 @@ def test_the_json_of_a_comparison(labelled):
     assert a["against_baseline"] == {}
     assert "moved" not in a
     assert a["without_results"] == 1
+    assert a["unjudged@10"] == pytest.approx(3 / 7)
     change = b["against_baseline"]["mrr@10"]
     assert change.keys() == {"difference", "interval", "p", "p_holm", "wins", "ties", "losses"}
     assert [m["query_id"] for m in b["moved"]] == ["q2", "q5"]
@@ -311,6 +312,8 @@ def test_the_table_of_the_command(run, labelled, files):
     assert lines[4].startswith("5 queries of split test; [low, high]: 95 % bootstrap interval; p:")
     assert "other: no clear difference from base (mrr@10)" in lines
     assert "base: 1 query got no results and scored 0" in lines
+    assert "base: at most 3 documents a query, and mrr@10 looks deeper" in lines
+    assert "not judged, so not relevant, in the top 10: 43 % of base's, 50 % of other's" in lines
     assert lines[-3:] == [
         "the queries that moved most from base to other (mrr@10)",
         "change   base  other  query",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from semsearch.evaluation.checks import TOP
 from semsearch.evaluation.columns import (
     NOTHING,
     Cell,
@@ -23,8 +24,12 @@ from semsearch.evaluation.columns import (
 from semsearch.evaluation.comparison import Comparison, SystemResult
 from semsearch.evaluation.groups import FEWEST
 from semsearch.evaluation.report import SIGNIFICANT
+from semsearch.metrics import Measure
 
 Mark = Callable[[str], str]
+
+_UNEVEN = 0.05
+"""From this difference in the share of hits that nobody judged on, it is told."""
 
 MOVED = 5
 """Queries shown for each system where no number is asked for."""
@@ -87,15 +92,33 @@ def note_lines(comparison: Comparison) -> list[str]:
         left_out = count(comparison.skipped, "query", "queries")
         lines.append(f"{left_out} left out: no document is judged relevant")
     for system in comparison.systems:
-        if empty := len(system.evaluation.without_results):
-            got = count(empty, "query", "queries")
-            lines.append(f"{system.name}: {got} got no results and scored 0")
-        if system.missing_documents:
-            lacking = count(
-                system.missing_documents, "relevant document is", "relevant documents are"
-            )
-            lines.append(f"{system.name}: {lacking} not in the index and cannot be found")
-    return lines
+        lines += [f"{system.name}: {fact}" for fact in _facts(comparison, system)]
+    return [*lines, *_unjudged(comparison)]
+
+
+def _facts(comparison: Comparison, system: SystemResult) -> list[str]:
+    """What makes a system worse than it need be."""
+    facts = []
+    if empty := len(system.evaluation.without_results):
+        facts.append(f"{count(empty, 'query', 'queries')} got no results and scored 0")
+    if system.missing_documents:
+        lacking = count(system.missing_documents, "relevant document")
+        facts.append(f"{lacking} cannot be found: not in the index")
+    depth = max(map(len, system.run.values()), default=0)
+    deeper = [name for name in comparison.measures if Measure.parse(name).k > depth]
+    if deeper and system.missing_documents is None:
+        documents = count(depth, "document")
+        facts.append(f"at most {documents} a query, and {', '.join(deeper)} looks deeper")
+    return facts
+
+
+def _unjudged(comparison: Comparison) -> list[str]:
+    """Say so when one system's hits were judged less than another's."""
+    shares = {s.name: s.unjudged for s in comparison.systems if s.unjudged is not None}
+    if not shares or max(shares.values()) - min(shares.values()) < _UNEVEN:
+        return []
+    listed = ", ".join(f"{100 * share:.0f} % of {name}'s" for name, share in shares.items())
+    return [f"not judged, so not relevant, in the top {TOP}: {listed}"]
 
 
 def _verdicts(comparison: Comparison) -> list[str]:

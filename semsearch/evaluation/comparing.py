@@ -10,6 +10,7 @@ from typing import NamedTuple
 from semsearch import __version__
 from semsearch.corpus import BeirDataset
 from semsearch.errors import UsageError
+from semsearch.evaluation.checks import unjudged_share
 from semsearch.evaluation.comparison import SAME, Comparison, Difference, SystemResult
 from semsearch.evaluation.groups import check_field, group_means, group_queries
 from semsearch.evaluation.labelled import asked_qrels, check_ids, open_labelled, require_texts
@@ -107,6 +108,7 @@ def _compare(
             changed,
             group_means(found, groups, names, None if found is first else first),
             system.missing,
+            unjudged_share(qrels, system.run, ignore_identical_ids=how.ignore_identical_ids),
             found,
             system.run,
         )

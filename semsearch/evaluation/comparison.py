@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from semsearch.corpus import BeirDataset
+from semsearch.evaluation.checks import TOP
 from semsearch.evaluation.columns import Interval
 from semsearch.evaluation.groups import GroupMeans
 from semsearch.metrics import Evaluation
@@ -66,7 +67,8 @@ class SystemResult:
     """What one system is worth, and how it differs from the baseline (nothing for that itself).
 
     ``evaluation`` has the values per query, ``run`` the ranking. ``missing_documents`` counts the
-    relevant documents that its index lacks, None for a run file.
+    relevant documents that its index lacks, None for a run file. ``unjudged`` is the share of its
+    top 10 that nobody judged, None where it found nothing.
     """
 
     name: str
@@ -75,6 +77,7 @@ class SystemResult:
     differences: Mapping[str, Difference]
     groups: tuple[GroupMeans, ...]
     missing_documents: int | None
+    unjudged: float | None
     evaluation: Evaluation = field(compare=False, repr=False)
     run: Run = field(compare=False, repr=False)
 
@@ -86,6 +89,7 @@ class SystemResult:
             "intervals": {name: list(pair) for name, pair in self.intervals.items()},
             "without_results": len(self.evaluation.without_results),
             "missing_documents": self.missing_documents,
+            f"unjudged@{TOP}": self.unjudged,
             "against_baseline": {name: d.to_json() for name, d in self.differences.items()},
         }
         if self.groups:
