@@ -104,7 +104,8 @@ def test_small_models(folders, expected, kind):
 
 def test_the_default_model():
     texts = [*TEXTS[:12], "How are proteins folded? " * 60, "Ein deutscher Satz über Käse."]
-    for precision, lowest in (("float32", 0.9999), ("bf16", 0.99)):
+    pairs: list[tuple[Precision, float]] = [("float32", 0.9999), ("bf16", 0.99)]
+    for precision, lowest in pairs:
         encoder = open_encoder(
             "all-MiniLM-L6-v2", runtime="openvino", precision=precision, local_only=True
         )
@@ -182,7 +183,8 @@ def test_tokens_that_a_dense_module_changed(tmp_path):
 def test_many_batches_and_repeated_texts(folders):
     encoder = open_encoder(folders["bert-dense"], runtime="openvino", precision="float32")
     texts = [f"text {n % 500} " + "and more of it " * (n % 7) for n in range(0, 1200, 2)]
-    sink, done = Sink(), []
+    sink = Sink()
+    done: list[int] = []
     encoder.encode_documents(texts, done.append, sink)
     assert sink.calls == len(done) > 4
     assert sorted(sink.rows) == [i for i, text in enumerate(texts) if texts.index(text) == i]
