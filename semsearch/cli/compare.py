@@ -30,10 +30,13 @@ _WIDEST = 120
 
 
 @click.command(
-    epilog="Examples: semsearch compare my-dataset/ dense lexical hybrid   |   semsearch compare"
-    " my-dataset/ bm25.trec other.trec   |   semsearch compare my-dataset/ old.idx new.idx"
-    " new.idx:dense@128   |   semsearch compare my-dataset/ -m model-a -m model-b   |   semsearch"
-    " compare qrels.tsv before=a.trec after=b.trec --max-drop 0.01"
+    epilog="""\b
+Examples: semsearch compare my-dataset/ dense lexical hybrid
+          semsearch compare my-dataset/ bm25.trec other.trec.gz
+          semsearch compare my-dataset/ old.idx new.idx new.idx:dense@128
+          semsearch compare my-dataset/ -m model-a -m model-b
+          semsearch compare qrels.tsv a.trec b=new/a.trec --max-drop 0.01
+"""
 )
 @click.argument("dataset", type=click.Path())
 @click.argument("systems", nargs=-1, metavar="[SYSTEM]...")

@@ -28,10 +28,13 @@ _OF_AN_INDEX = ("folder", "model", "mode", "dims", "fresh", "run_file")
 
 
 @click.command(
-    epilog="Examples: semsearch evaluate my-dataset/   |   semsearch evaluate my-dataset/ -i my.idx"
-    " --mode dense --dims 384,128 --json   |   semsearch evaluate my-dataset/ --from-run bm25.trec"
-    " --worst 10   |   semsearch evaluate my-dataset/ --gate ndcg@10=0.60 --baseline last.trec"
-    " --max-drop 0.01"
+    epilog="""\b
+Examples: semsearch evaluate my-dataset/
+          semsearch evaluate my-dataset/ -i my.idx --mode dense --dims 384,128
+          semsearch evaluate my-dataset/ --from-run bm25.trec --worst 10
+          semsearch evaluate my-dataset/ --gate ndcg@10=0.60
+          semsearch evaluate my-dataset/ --baseline last.trec --max-drop 0.01
+"""
 )
 @click.argument("dataset", required=False, type=click.Path())
 @click.option(
