@@ -67,7 +67,7 @@ Examples: semsearch compare my-dataset/ dense lexical hybrid
     "--moved",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Show so many of the queries that moved most.  [default: 5; 10 with --json]",
+    help="Show so many of the queries that moved most, up and down.  [default: 5; 10 with --json]",
 )
 @click.option(
     "--per-query",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeAlias
+from unicodedata import category, east_asian_width
 
 Interval: TypeAlias = tuple[float, float]
 """Low and high bound."""
@@ -46,9 +47,9 @@ def align(columns: Sequence[Column], mark: Callable[[str], str] | None = None) -
     lines = [""] * (1 + len(columns[0].cells))
     for column in columns:
         cells = [Cell(column.heading), *column.cells]
-        width = max(len(cell.text) for cell in cells)
+        width = max(width_of(cell.text) for cell in cells)
         for line, cell in enumerate(cells):
-            pad = " " * (width - len(cell.text))
+            pad = " " * (width - width_of(cell.text))
             text = mark(cell.text) if mark and cell.marked else cell.text
             lines[line] += _GAP * bool(lines[line]) + (text + pad if column.words else pad + text)
     return [line.rstrip() for line in lines]
@@ -95,6 +96,21 @@ def one_line(text: str) -> str:
     return " ".join("".join(c if c.isprintable() or c in _JOINERS else " " for c in text).split())
 
 
+def width_of(text: str) -> int:
+    """The columns that a text takes on a terminal: Chinese signs two, combining marks none."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if category(c) in ("Mn", "Me", "Cf") else 2 if east_asian_width(c) in "WF" else 1
+        for c in text
+    )
+
+
 def cut(text: str, width: int) -> str:
-    """At most ``width`` characters; what is cut ends in three dots."""
-    return text if len(text) <= width else f"{text[: max(width - 4, 1)].rstrip()} ..."
+    """At most ``width`` columns; what is cut ends in three dots."""
+    if width_of(text) <= width:
+        return text
+    kept = text[:width]
+    while kept and width_of(kept) > width - 4:
+        kept = kept[:-1]
+    return f"{kept.rstrip()} ..."

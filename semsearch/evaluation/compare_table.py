@@ -32,7 +32,7 @@ _UNEVEN = 0.05
 """From this difference in the share of hits that nobody judged on, it is told."""
 
 MOVED = 5
-"""Queries shown for each system where no number is asked for."""
+"""Queries shown each way where no number is asked for."""
 
 WIDTH = 100
 """Columns of text where nothing else is said."""
@@ -41,7 +41,7 @@ WIDTH = 100
 def comparison_lines(
     comparison: Comparison, *, moved: int = MOVED, width: int = WIDTH, mark: Mark | None = None
 ) -> list[str]:
-    """Tables, notes, groups, and for each system the ``moved`` queries that moved most.
+    """Tables, notes, groups, and for each system the queries that moved most, ``moved`` each way.
 
     ``mark`` is given what is to be shown in bold: differences that chance does not explain.
     Texts of queries are cut so that lines have at most ``width`` columns.

@@ -121,22 +121,25 @@ class Comparison:
     def moved(
         self, system: SystemResult, measure: str | None = None, most: int | None = None
     ) -> list[Moved]:
-        """The queries whose values differ from the baseline's, those that moved most first."""
+        """The queries that gained most against the baseline, then those that lost most.
+
+        At most ``most`` of each, the largest change first.
+        """
         measure = measure or self.measures[0]
         before = self.baseline.evaluation.per_query(measure)
         after = system.evaluation.per_query(measure)
-        sizes = np.abs(after - before)
-        order = np.argsort(-sizes, kind="stable")
+        change = after - before
         texts = {query.id: query.text for query in self.dataset.queries}
         ids = self.baseline.evaluation.query_ids
         return [
             Moved(ids[i], texts[ids[i]], float(before[i]), float(after[i]))
-            for i in order[:most].tolist()
-            if sizes[i] > SAME
+            for sign in (1, -1)
+            for i in np.argsort(-sign * change, kind="stable")[:most].tolist()
+            if sign * change[i] > SAME
         ]
 
     def to_json(self, moved: int = 10) -> dict[str, Any]:
-        """The object that ``compare --json`` prints, with at most ``moved`` queries a system."""
+        """The object that ``compare --json`` prints, with ``moved`` queries each way."""
         systems = []
         for system in self.systems:
             found = system.to_json()
