@@ -88,7 +88,7 @@ class _Brush:
             fill=LIGHT[label.role],
             font=font,
             anchor=_ANCHORS[label.anchor],
-            stroke_width=round(0.25 * self._zoom) if label.bold else 0,
+            stroke_width=round(0.15 * self._zoom) if label.bold else 0,
         )
 
 
