@@ -11,7 +11,9 @@ from typing import Any
 
 import click
 
-_JOINERS = "\u200c\u200d"  # invisible, but Sinhala, Hindi and Persian are written with them
+from semsearch.evaluation.columns import JOINERS
+from semsearch.evaluation.columns import count as count
+from semsearch.evaluation.columns import one_line as one_line
 
 index_option = click.option(
     "-i",
@@ -60,11 +62,6 @@ def note(message: str) -> None:
         click.echo(f"note: {one_line(message)}", err=True)
 
 
-def one_line(text: str) -> str:
-    """Without line breaks and control characters: a corpus may hold what drives a terminal."""
-    return " ".join("".join(c if c.isprintable() or c in _JOINERS else " " for c in text).split())
-
-
 def print_json(value: Any) -> None:
     """JSON on stdout: one line; on a terminal indented, and escaped where it could drive it."""
     text = json.dumps(
@@ -77,7 +74,7 @@ def safe(text: str) -> str:
     """JSON text, on a terminal with control and direction characters as escapes."""
     if not on_terminal():
         return text
-    keep = _JOINERS + "\n"
+    keep = JOINERS + "\n"
     return "".join(c if c.isprintable() or c in keep else json.dumps(c)[1:-1] for c in text)
 
 
@@ -102,11 +99,6 @@ def progress_bar(total: int | None, label: str, unit: str) -> Iterator[Callable[
             bar.update(count)
 
         yield advance
-
-
-def count(number: int, one: str, many: str | None = None) -> str:
-    """``1 document``, ``5,183 documents``."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def size(number: int) -> str:

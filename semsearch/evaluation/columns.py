@@ -9,9 +9,11 @@ from unicodedata import category, east_asian_width
 Interval: TypeAlias = tuple[float, float]
 """Low and high bound."""
 
+JOINERS = "\u200c\u200d"
+"""Invisible, but Sinhala, Hindi and Persian are written with them."""
+
 NOTHING = "-"
 _GAP = "  "
-_JOINERS = "\u200c\u200d"  # invisible, but Sinhala, Hindi and Persian are written with them
 
 
 class Cell(NamedTuple):
@@ -93,7 +95,7 @@ def count(amount: int, one: str, many: str | None = None) -> str:
 
 def one_line(text: str) -> str:
     """Without line breaks and control characters: a text may hold what drives a terminal."""
-    return " ".join("".join(c if c.isprintable() or c in _JOINERS else " " for c in text).split())
+    return " ".join("".join(c if c.isprintable() or c in JOINERS else " " for c in text).split())
 
 
 def width_of(text: str) -> int:
