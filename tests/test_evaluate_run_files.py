@@ -60,8 +60,9 @@ def trec(tmp_path):
 
 @pytest.fixture
 def run(labelled):
-    def call(*arguments, code=0, dataset=labelled):
-        result = CliRunner().invoke(cli, ["evaluate", str(dataset), *map(str, arguments)])
+    def call(*arguments, code=0, dataset=labelled, stdin=None):
+        command = ["evaluate", str(dataset), *map(str, arguments)]
+        result = CliRunner().invoke(cli, command, input=stdin)
         assert result.exit_code == code, result.output
         return result
 
@@ -124,6 +125,13 @@ def test_the_table_of_a_run_file(run, trec):
     assert lines[1].split()[:3] == [str(trec), "-", "0.444"]
     assert lines[1].endswith("0.667 [0.000, 1.000]")
     assert lines[2].endswith("is the 95 % bootstrap interval of mrr@10, hit@3")
+
+
+def test_a_run_may_come_from_stdin(run, trec):
+    found = run("--from-run", "-", "--json", stdin=trec.read_text())
+    row = json.loads(found.stdout)["results"][0]
+    assert row["name"] == "stdin"
+    assert row["metrics"] == evaluate_run(QRELS, RUN).means()
 
 
 @pytest.mark.parametrize("option", [["-i", "x"], ["--mode", "dense"], ["--dims", "8"], ["--fresh"]])

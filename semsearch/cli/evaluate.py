@@ -48,8 +48,8 @@ Examples: semsearch evaluate my-dataset/
 @click.option("-m", "--model", help="The model of the index made from the dataset.")
 @click.option(
     "--from-run",
-    type=click.Path(exists=True, dir_okay=False),
-    help="Measure this run file (TREC or MS MARCO) instead of an index.",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+    help="Measure this run file (TREC or MS MARCO, - for stdin) instead of an index.",
 )
 @labelled_options
 @mode_option
@@ -155,13 +155,15 @@ def _measuring(options: dict[str, Any], limits: Limits) -> Measuring:
 
 def _of_run(labelled: BeirDataset, options: dict[str, Any], how: Measuring) -> Measured:
     from semsearch.corpus import read_run
+    from semsearch.corpus.text import name_of
     from semsearch.evaluation import evaluate_ranking
 
     given = [name for name in _OF_AN_INDEX if options[name] and not _from_environment(name)]
     if given:
         raise click.UsageError("--from-run measures that file: it goes with no option of an index")
     run = read_run(options["from_run"])
-    report = evaluate_ranking(run, labelled, name=options["from_run"], measuring=how)
+    name = name_of(options["from_run"])
+    report = evaluate_ranking(run, labelled, name=name, measuring=how)
     return Measured(labelled, report, run, how)
 
 
