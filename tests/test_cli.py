@@ -472,7 +472,7 @@ def test_a_damaged_file(semsearch_, tmp_path, monkeypatch):
         lines(*({"_id": d.id, "text": d.text} for d in make_documents(30)))
     )
     semsearch_("index", "c.jsonl")
-    (segment,) = Layout(tmp_path / ".semsearch").segments.iterdir()
+    (segment,) = Layout(tmp_path / ".semsearch").segments.glob("*.vec")
     shutil.copytree(".semsearch", "gone.idx")
     (Layout(tmp_path / "gone.idx").segments / segment.name).unlink()
     (line,) = semsearch_("query", "bal", "-i", "gone.idx", code=1).err.splitlines()

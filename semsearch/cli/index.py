@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from semsearch.cli import token_vectors
 from semsearch.cli.output import count, index_option, json_option, note, print_json, progress_bar
 
 if TYPE_CHECKING:
+    from semsearch.collection.writer import Writer
     from semsearch.encoders import Encoder
     from semsearch.errors import InputError
     from semsearch.indexing import Source, Summary
@@ -65,6 +67,12 @@ _RATED = 100  # fewer documents are encoded faster than a model is opened: no ra
     "--language",
     help="Stem words as this language does: en, pt, .. or none.  [default: as the texts are]",
 )
+@click.option(
+    "--token-vectors/--no-token-vectors",
+    default=None,
+    help="Keep the vectors of tokens too, compressed, to rerank by, also of what is stored without;"
+    " or leave them out.  [default: as before; kept in a new index]",
+)
 @click.option("--prune", is_flag=True, help="Delete what these sources no longer hold.")
 @click.option("--id-field", help="The field that holds the id.  [default: _id, id or docid]")
 @click.option("--text-field", help="The field that holds the text.  [default: text, contents, ..]")
@@ -75,11 +83,9 @@ def index(corpus: tuple[str, ...], folder: str, as_json: bool, **options: Any) -
     Run it again after the corpus changed: only new and changed documents are encoded, and nothing
     is deleted unless --prune is given. A run that was stopped goes on where it was.
     """
-    from semsearch.collection.language import choose_language
     from semsearch.collection.layout import Layout
-    from semsearch.collection.vector_build import choose_recall
     from semsearch.collection.writer import open_for_writing
-    from semsearch.indexing import choose_long_text, run_indexing
+    from semsearch.indexing import run_indexing
     from semsearch.lexical.languages import require_language
     from semsearch.search.facade import Index
 
@@ -93,26 +99,22 @@ def index(corpus: tuple[str, ...], folder: str, as_json: bool, **options: Any) -
     sources = [_source(path, options, skipped) for path in corpus]
     began = time.perf_counter()
     opened = Index(folder, options["model"], options["precision"])
-    with (
-        open_for_writing(Layout(Path(folder))) as writer,
-        progress_bar(_estimate(corpus), "indexing", "docs") as advance,
-    ):
-        if options["language"] is not None:
-            choose_language(writer, options["language"])
-        if options["recall"] is not None:
-            choose_recall(writer, options["recall"])
-        if options["long_text"] is not None:
-            choose_long_text(writer, options["long_text"])
+    with open_for_writing(Layout(Path(folder))) as writer:
+        _choose(writer, options)
         encoder = opened.encoder_for(writer.snapshot)
-        summary = run_indexing(
-            writer,
-            encoder,
-            sources,
-            dims=options["dims"],
-            on_duplicate=options["on_duplicate"],
-            prune=options["prune"],
-            progress=advance,
-        )
+        token_vectors.choose(writer, opened, options["token_vectors"])
+        with progress_bar(_estimate(corpus), "indexing", "docs") as advance:
+            summary = run_indexing(
+                writer,
+                encoder,
+                sources,
+                dims=options["dims"],
+                on_duplicate=options["on_duplicate"],
+                prune=options["prune"],
+                progress=advance,
+            )
+        if options["token_vectors"]:
+            token_vectors.complete(writer, opened)
         documents = writer.snapshot.generation.n_document
     seconds = time.perf_counter() - began
     _warn(summary, skipped, encoder)
@@ -120,6 +122,20 @@ def index(corpus: tuple[str, ...], folder: str, as_json: bool, **options: Any) -
         print_json(_facts(summary, folder, documents, seconds, skipped.count))
     else:
         _print(summary, folder, documents, seconds, encoder)
+
+
+def _choose(writer: Writer, options: dict[str, Any]) -> None:
+    """What the index is to do from now on."""
+    from semsearch.collection.language import choose_language
+    from semsearch.collection.vector_build import choose_recall
+    from semsearch.indexing import choose_long_text
+
+    if options["language"] is not None:
+        choose_language(writer, options["language"])
+    if options["recall"] is not None:
+        choose_recall(writer, options["recall"])
+    if options["long_text"] is not None:
+        choose_long_text(writer, options["long_text"])
 
 
 class _Skipped:

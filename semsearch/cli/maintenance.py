@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from semsearch.cli import token_vectors
 from semsearch.cli.output import (
     count,
     index_option,
@@ -20,6 +21,7 @@ from semsearch.cli.output import (
 
 if TYPE_CHECKING:
     from semsearch.collection.reader import Reader
+    from semsearch.collection.snapshot import Snapshot
 
 
 @click.command(epilog="Example: semsearch status --json")
@@ -74,6 +76,7 @@ def _facts(reader: Reader) -> dict[str, Any]:
         "rotated": snapshot.rotation_id is not None,
         "segments": len(snapshot.segments),
         "recent_vectors": len(snapshot.rows.recent[0]),
+        **_token_facts(snapshot),
         "vector_index": params["index"]["kind"],
         "candidates": params["index"]["candidates"],
         "probed_lists": params["index"]["nprobe"],
@@ -86,8 +89,21 @@ def _facts(reader: Reader) -> dict[str, Any]:
     }
 
 
+def _token_facts(snapshot: Snapshot) -> dict[str, Any]:
+    """Of how many passages, deleted ones too, token vectors are kept, and in how many bytes."""
+    tokens = snapshot.tokens
+    files = [snapshot.layout.segments / row.tok_name for row in snapshot.segments if row.tok_name]
+    return {
+        "keeps_token_vectors": tokens.format is not None,
+        "token_vectors": len(tokens) - len(tokens.missing()),
+        "token_vectors_missing": len(tokens.missing()) if tokens.format else 0,
+        "token_bytes": sum(path.stat().st_size for path in files if path.is_file())
+        + tokens.recent_bytes,
+    }
+
+
 def _shown(name: str, value: Any) -> str:
-    if name == "bytes":
+    if name in ("bytes", "token_bytes"):
         return size(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -135,7 +151,20 @@ def check(folder: str) -> None:
 )
 @click.option("--recall", type=float, help="From now on find so much of the ten nearest (0.5-1).")
 @click.option("--language", help="From now on stem words as this language does, or none.")
-def compact(folder: str, kind: str | None, recall: float | None, language: str | None) -> None:
+@click.option(
+    "--token-vectors/--no-token-vectors",
+    "tokens",
+    default=None,
+    help="Make the token vectors that are missing or damaged, and keep them from now on; or drop"
+    " them.  [default: keep those that are there]",
+)
+def compact(
+    folder: str,
+    kind: str | None,
+    recall: float | None,
+    language: str | None,
+    tokens: bool | None,
+) -> None:
     """Rewrite the vectors without what was deleted and build the derived files anew."""
     from semsearch.collection import maintain
     from semsearch.collection.language import choose_language
@@ -152,7 +181,8 @@ def compact(folder: str, kind: str | None, recall: float | None, language: str |
 
     if language is not None:
         require_language(language)
-    Index(folder, None).require()
+    opened = Index(folder, None)
+    opened.require()
     with open_for_writing(Layout(Path(folder))) as writer:
         purged = len(writer.snapshot.dead)
         if language is not None:
@@ -161,7 +191,10 @@ def compact(folder: str, kind: str | None, recall: float | None, language: str |
             choose_recall(writer, recall)
         if kind is not None:
             choose_kind(writer, kind)
+        token_vectors.choose(writer, opened, tokens)
         maintain.compact(writer)
+        if tokens:
+            token_vectors.complete(writer, opened)
         build_vector_cache(writer, force=True)
         build_lexical_cache(writer, force=True)
         writer.shrink()

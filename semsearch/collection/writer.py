@@ -88,7 +88,7 @@ class Writer:
 
     def keep_tokens(self, width: int) -> None:
         """From now on keep the codes of tokens so wide, or none if it is 0. One commit."""
-        with self.generation():
+        with self.transaction() if self.snapshot.encoder is None else self.generation():
             catalog.set_meta(self.connection, catalog.CODED_WIDTH, str(width))
         self.refresh()
 

@@ -114,5 +114,5 @@ def measure_storage(reader: Reader) -> Storage | None:
         vectors=share(f"{layout.segments.name}/*.vec") + recent,
         faiss=share(f"{layout.ann.name}/**/*"),
         words=share(f"{layout.lexical.name}/**/*"),
-        tokens=share(f"{layout.segments.name}/*.tok"),
+        tokens=share(f"{layout.segments.name}/*.tok") + snapshot.tokens.recent_bytes / rows,
     )

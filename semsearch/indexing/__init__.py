@@ -11,9 +11,24 @@ if TYPE_CHECKING:
     from semsearch.indexing.run import run_indexing
     from semsearch.indexing.source import Source
     from semsearch.indexing.summary import OnDuplicate, Summary
+    from semsearch.indexing.token_vectors import (
+        choose_token_vectors,
+        complete_tokens,
+        refuse_token_vectors,
+    )
 
 
-__all__ = ["LongText", "OnDuplicate", "Source", "Summary", "choose_long_text", "run_indexing"]
+__all__ = [
+    "LongText",
+    "OnDuplicate",
+    "Source",
+    "Summary",
+    "choose_long_text",
+    "choose_token_vectors",
+    "complete_tokens",
+    "refuse_token_vectors",
+    "run_indexing",
+]
 
 __getattr__ = lazy_names(
     __name__,
@@ -23,6 +38,9 @@ __getattr__ = lazy_names(
         "Source": ".source",
         "Summary": ".summary",
         "choose_long_text": ".long_text",
+        "choose_token_vectors": ".token_vectors",
+        "complete_tokens": ".token_vectors",
+        "refuse_token_vectors": ".token_vectors",
         "run_indexing": ".run",
     },
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -23,11 +23,14 @@ from semsearch.indexing.ahead import Abandoned, one_ahead
 from semsearch.indexing.long_text import LongText, LongTexts, Piece
 from semsearch.indexing.source import WINDOW_DOCUMENTS, SeenIds, Source, windows
 from semsearch.indexing.summary import OnDuplicate, Summary
+from semsearch.indexing.token_vectors import CodeSink, codec_of
 from semsearch.store import documents, passages
 from semsearch.types import Document
 
 if TYPE_CHECKING:
     from threading import Event
+
+    from numpy.typing import NDArray
 
     from semsearch.encoders import Encoded, Encoder
     from semsearch.types import Floats
@@ -50,6 +53,13 @@ class _Window:
     changed: list[Document]
     pieces: list[list[Piece]]
     texts: dict[bytes, str]
+
+
+class _Made(NamedTuple):
+    """What was computed of a window's new texts: their vectors, and the codes of their tokens."""
+
+    encoded: Encoded
+    codes: list[NDArray[np.uint8] | None]
 
 
 class Indexer:
@@ -75,6 +85,7 @@ class Indexer:
         self._prune = prune
         self._progress = progress or (lambda _: None)
         self._long = LongTexts(encoder, long_text)
+        self._codec = codec_of(writer, encoder)
         self._seen = SeenIds()
         self._read = 0
         self.summary = Summary()
@@ -171,7 +182,7 @@ class Indexer:
             self.summary.count(extent)
         return False
 
-    def _encode(self, window: _Window, stop: Event) -> Encoded | None:
+    def _encode(self, window: _Window, stop: Event) -> _Made | None:
         """The vectors of a window's new texts; in a thread that has no business with the writer."""
         encoded_texts = reported = 0
 
@@ -184,21 +195,23 @@ class Indexer:
             self._progress(share - reported)
             reported = share
 
-        encoded = None
+        made = None
         if window.texts:
             texts = list(window.texts.values())
-            encoded = self._encoder.encode_documents(texts, report)
+            sink = CodeSink(self._codec, len(texts)) if self._codec else None
+            encoded = self._encoder.encode_documents(texts, report, sink)
             _check_directions(encoded.vectors, texts, self._encoder.name)
+            made = _Made(encoded, sink.codes if sink else [None] * len(texts))
         self._progress(window.read - reported)
-        return encoded
+        return made
 
-    def _commit(self, window: _Window, encoded: Encoded | None) -> None:
+    def _commit(self, window: _Window, made: _Made | None) -> None:
         """Store a window: new vectors for its new texts, for the others those of the index."""
         self._read += window.read
         if not window.changed:
             return
         reorganise(self._writer)
-        found = {} if encoded is None else self._new_passages(window.texts, encoded)
+        found = {} if made is None else self._new_passages(window.texts, made)
         found.update(self._known({p.text_hash for d in window.pieces for p in d} - found.keys()))
         changes = [
             Change(
@@ -223,13 +236,14 @@ class Indexer:
             return {}
         ordered = sorted(rows.items(), key=lambda item: item[1].vid)
         vids = np.array([row.vid for _, row in ordered], np.int64)
-        vectors = self._writer.vectors_of(vids)
+        vectors, codes = self._writer.vectors_of(vids), self._writer.codes_of(vids)
         return {
-            h: NewPassage(0, 0, h, vector, row.tokens, row.unknown, bool(row.truncated))
-            for (h, row), vector in zip(ordered, vectors, strict=True)
+            h: NewPassage(0, 0, h, vector, row.tokens, row.unknown, bool(row.truncated), own)
+            for (h, row), vector, own in zip(ordered, vectors, codes, strict=True)
         }
 
-    def _new_passages(self, hashes: Collection[bytes], encoded: Encoded) -> dict[bytes, NewPassage]:
+    def _new_passages(self, hashes: Collection[bytes], made: _Made) -> dict[bytes, NewPassage]:
+        encoded, codes = made
         stored = self._writer.stored(encoded.vectors)
         self.summary.encoded += len(hashes)
         self.summary.tokens += int(encoded.tokens.sum())
@@ -237,7 +251,7 @@ class Indexer:
         return {
             h: NewPassage(
                 0, 0, h, stored[i], int(encoded.tokens[i]), int(encoded.unknown[i]),
-                bool(encoded.truncated[i]),
+                bool(encoded.truncated[i]), codes[i],
             )
             for i, h in enumerate(hashes)
         }  # fmt: skip

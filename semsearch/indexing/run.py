@@ -13,8 +13,10 @@ from semsearch.collection.writer import Writer
 from semsearch.errors import InputError, Mismatch, UsageError
 from semsearch.indexing.indexer import Indexer, reorganise
 from semsearch.indexing.long_text import settle_long_text
+from semsearch.indexing.model import require_same_model
 from semsearch.indexing.source import Source
 from semsearch.indexing.summary import OnDuplicate, Summary
+from semsearch.indexing.token_vectors import settle_token_vectors
 from semsearch.store import catalog
 from semsearch.store.rows import canonical_json
 
@@ -36,7 +38,8 @@ def run_indexing(
 
     ``dims`` is the stored width of a new index. Raises Mismatch when the index was made by another
     model or at another width, InputError for bad documents, StorageError. Long texts are treated as
-    the index does (``choose_long_text``).
+    the index does (``choose_long_text``), token vectors kept as it does (``choose_token_vectors``;
+    a new index keeps them).
     """
     long_text = settle_long_text(writer)
     _adopt(writer, encoder, dims)
@@ -78,14 +81,10 @@ def _adopt(writer: Writer, encoder: Encoder, dims: int | None) -> None:
     if dims is not None and not 1 <= dims <= encoder.dim:
         raise UsageError(f"--dims {dims}: {encoder.name} makes vectors of {encoder.dim} dimensions")
     if recorded is None:
-        writer.adopt_encoder(encoder_row(encoder), dims or encoder.dim)
+        width = settle_token_vectors(writer, encoder)
+        writer.adopt_encoder(encoder_row(encoder), dims or encoder.dim, width)
         return
-    if recorded.fingerprint != encoder.fingerprint:
-        raise Mismatch(
-            f"{writer.layout.folder}: the index was made by {recorded.name}"
-            f" ({recorded.fingerprint[:12]}), not by {encoder.name} ({encoder.fingerprint[:12]}):"
-            " leave out -m, or make a new index with -i"
-        )
+    require_same_model(writer, encoder)
     if dims is not None and dims != writer.snapshot.dims:
         raise Mismatch(
             f"{writer.layout.folder}: the index stores {writer.snapshot.dims} dimensions: leave out"

@@ -111,20 +111,30 @@ class Index:
         on_duplicate: OnDuplicate = "error",
         long_text: LongText | None = None,
         language: str | None = None,
+        token_vectors: bool | None = None,
     ) -> Summary:
         """Add or update documents; unchanged ones are not encoded again. Nothing is deleted.
 
         ``long_text`` says what to do from now on with texts longer than the model reads: ``chunk``
         cuts them into passages, ``truncate`` cuts them off, ``error`` refuses them. None goes on as
         the index did. ``language`` (ISO 639-1, or ``none``) stems words from now on as it does;
-        without any it is detected when the first words are written.
+        without any it is detected when the first words are written. ``token_vectors`` says whether
+        to keep the vectors of tokens from now on, compressed, for reranking (a new index does):
+        True makes those of what is stored without, False drops them when it is next compacted.
 
         They are checked and mended as those of files are (``read_corpus``). Raises InputError
         naming a bad one by its number; windows of documents before it stay committed.
         """
         from semsearch.collection.language import choose_language
         from semsearch.collection.writer import open_for_writing
-        from semsearch.indexing import Source, choose_long_text, run_indexing
+        from semsearch.indexing import (
+            Source,
+            choose_long_text,
+            choose_token_vectors,
+            complete_tokens,
+            refuse_token_vectors,
+            run_indexing,
+        )
 
         corpus = Source(source, _checked(documents, source), prunable=False)
         with open_for_writing(Layout(self.folder)) as writer:
@@ -133,7 +143,14 @@ class Index:
             if language is not None:
                 choose_language(writer, language)
             encoder = self.encoder_for(writer.snapshot)
-            return run_indexing(writer, encoder, [corpus], on_duplicate=on_duplicate)
+            if token_vectors:
+                choose_token_vectors(writer, encoder)
+            elif token_vectors is not None:
+                refuse_token_vectors(writer)
+            summary = run_indexing(writer, encoder, [corpus], on_duplicate=on_duplicate)
+            if token_vectors:
+                complete_tokens(writer, encoder)
+            return summary
 
     def delete(self, ids: Sequence[str]) -> list[str]:
         """Delete documents; returns the ids that were there. Raises NotFound without an index."""
