@@ -19,7 +19,6 @@ from semsearch.evaluation.html.svg import inline_svg
 from semsearch.evaluation.html.tables import (
     all_measures_table,
     cost_table,
-    difference,
     group_table,
     main_table,
     minus,
@@ -140,10 +139,10 @@ def _lead(points: Sequence[Point], measure: str) -> str:
     )
     against = []
     for other in best_of_groups(points)[1:]:
-        found = difference(other, first, measure)
+        found = other.difference
         if found is not None:
             interval = f"{minus(-found.high)} to {minus(-found.low)}"
-            against.append(f"{minus(-found.difference)} against {esc(other.name)} ({interval})")
+            against.append(f"{minus(-found.mean)} against {esc(other.name)} ({interval})")
     return f'<p class="lead">{said}{": " if against else ""}{", ".join(against)}.</p>'
 
 

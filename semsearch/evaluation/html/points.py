@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from semsearch.evaluation.report import MAIN_MEASURE, Report, ResultRow, distinct
+from semsearch.metrics import bootstrap_intervals
 
 if TYPE_CHECKING:
     from semsearch.evaluation.costs import Latency, Storage
@@ -21,6 +24,14 @@ class Costs:
 
     latency: Sequence[Latency] = ()
     storage: Storage | None = None
+
+
+class Difference(NamedTuple):
+    """How far a row is above the first one, query by query, with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +51,8 @@ class Point:
     latency: Latency | None = None
     size: float | None = None
     """Bytes for each passage."""
+    difference: Difference | None = None
+    """None for the first row, and where the values of the queries are not known."""
 
 
 def points_of(
@@ -72,7 +85,28 @@ def points_of(
                 size=size,
             )
         )
-    return found
+    return _compared(found, measure)
+
+
+def _compared(points: Sequence[Point], measure: str) -> list[Point]:
+    """The points with their differences: one resample of the queries serves them all."""
+    first = points[0].row.evaluation
+    others = []
+    for point in points[1:]:
+        evaluation = point.row.evaluation
+        if first is None or evaluation is None or evaluation.query_ids != first.query_ids:
+            continue
+        others.append((point, evaluation.per_query(measure) - first.per_query(measure)))
+    if not others:
+        return list(points)
+    values = np.stack([difference for _, difference in others], axis=1)
+    found = {
+        id(point): Difference(float(difference.mean()), low, high)
+        for (point, difference), (low, high) in zip(
+            others, bootstrap_intervals(values), strict=True
+        )
+    }
+    return [replace(point, difference=found.get(id(point))) for point in points]
 
 
 def best_of_groups(points: Sequence[Point]) -> list[Point]:

@@ -11,7 +11,6 @@ from semsearch.evaluation.html.points import Point
 from semsearch.evaluation.html.shapes import Drawing, Line, Mark, Role, Shape
 from semsearch.evaluation.html.svg import inline_svg
 from semsearch.evaluation.report import MAIN_MEASURE, TABLE_MEASURES
-from semsearch.metrics import PairedTest, paired_test
 
 _WIDTH, _HEIGHT = 128, 22
 
@@ -28,7 +27,7 @@ def main_table(points: Sequence[Point], measure: str = MAIN_MEASURE) -> str:
     for point in points:
         cells = [_name(point), _value(point, measure, best), _whisker(point, points)]
         if several:
-            cells.append(_difference(point, points[0], measure))
+            cells.append(_difference(point))
         cells += [_value(point, name, best) for name in others]
         rows.append(_row(point, cells))
     return table(head, rows)
@@ -90,14 +89,6 @@ def group_table(groups: Sequence[GroupMeans], measure: str = MAIN_MEASURE) -> st
     return table(head, rows)
 
 
-def difference(point: Point, first: Point, measure: str = MAIN_MEASURE) -> PairedTest | None:
-    """How far the first row is above (or below) this one, query by query; None if unknown."""
-    ours, others = first.row.evaluation, point.row.evaluation
-    if ours is None or others is None or ours.query_ids != others.query_ids:
-        return None
-    return paired_test(others.per_query(measure), ours.per_query(measure))
-
-
 def _row(point: Point, cells: Sequence[str]) -> str:
     name = "first" if point.default else "other"
     return f'<tr class="{name}">{"".join(cells)}</tr>'
@@ -117,11 +108,11 @@ def _interval(pair: tuple[float, float] | None) -> str:
     return "" if pair is None else "–".join(map(number, pair))
 
 
-def _difference(point: Point, first: Point, measure: str) -> str:
-    found = None if point is first else difference(point, first, measure)
+def _difference(point: Point) -> str:
+    found = point.difference
     if found is None:
         return cell("")
-    return cell(minus(found.difference), below=f"{minus(found.low)} to {minus(found.high)}")
+    return cell(minus(found.mean), below=f"{minus(found.low)} to {minus(found.high)}")
 
 
 def _best(points: Sequence[Point], measure: str) -> str | None:
