@@ -385,6 +385,24 @@ def test_groups_of_an_evaluation(run, labelled, trec):
     assert found["results"][0]["groups"][1]["metrics"]["mrr@10"] == pytest.approx(1 / 3)
 
 
+def test_a_report_of_other_measures_can_be_printed(tmp_path, labelled):
+    with opened(tmp_path / "idx", FakeEncoder()) as index:
+        index.add(DOCUMENTS)
+        report = evaluate(index, labelled, measuring=Measuring(("p@2",), group_by="kind"))
+        with pytest.raises(UsageError, match="no measure given"):
+            evaluate(index, labelled, measuring=Measuring(()))
+    lines = str(report).splitlines()
+    assert lines[0].split() == ["mode", "dims", "p@2"]
+    assert "; [low, high] is the 95 % bootstrap interval of p@2" in lines[4]
+    at = lines.index("by kind, hybrid 32")
+    assert [line.split()[:2] for line in lines[at + 1 :]] == [
+        ["kind", "queries"],
+        ["a", "1"],
+        ["b", "1"],
+        ["(none)", "1"],
+    ]
+
+
 def test_every_row_of_an_index_has_its_groups(tmp_path, labelled):
     with opened(tmp_path / "idx", FakeEncoder()) as index:
         index.add(DOCUMENTS)

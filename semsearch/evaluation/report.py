@@ -130,8 +130,12 @@ class Report:
         }
 
     def __str__(self) -> str:
-        """The table and its notes, without markings."""
-        return "\n".join([*table_lines(self), *note_lines(self)])
+        """The table, its notes and the groups, without markings."""
+        computed = list(self.results[0].metrics) if self.results else []
+        measures = [name for name in TABLE_MEASURES if name in computed] or computed
+        exact = [MAIN_MEASURE] if MAIN_MEASURE in measures else measures[:1]
+        lines = table_lines(self, measures=measures, with_interval=exact)
+        return "\n".join([*lines, *note_lines(self, exact), *group_lines(self, exact)])
 
 
 def table_lines(
@@ -225,7 +229,7 @@ def _better_than_default(rows: Sequence[ResultRow]) -> list[str]:
     """
     others = [row for row in rows if row.mode != rows[0].mode and row.evaluation is not None]
     first = rows[0] if others else None
-    if first is None or first.evaluation is None:
+    if first is None or first.evaluation is None or MAIN_MEASURE not in first.metrics:
         return []
     best = max(others, key=lambda row: row.metrics[MAIN_MEASURE])
     if best.evaluation is None or best.metrics[MAIN_MEASURE] <= first.metrics[MAIN_MEASURE]:
