@@ -6,6 +6,7 @@ import logging
 import pytest
 from click.testing import CliRunner
 
+import semsearch.encoders
 from semsearch.cli.main import cli
 from semsearch.collection import lexical_cache
 from semsearch.collection.language import choose_language, recorded_language
@@ -216,6 +217,25 @@ def test_the_command_line_shows_it(portuguese):
     assert (facts["language"], facts["stemming"]) == ("pt", "portuguese")
     table = run("status", "-i", str(portuguese)).stdout
     assert "\nlanguage          pt\nstemming          portuguese\n" in table
+
+
+@pytest.mark.parametrize(
+    ("code", "note"),
+    [("pt", "note: the language of the texts is pt; --language chooses another\n"), ("en", "")],
+)
+def test_the_first_run_tells_a_language_that_is_not_english(
+    tmp_path, monkeypatch, encoder, code, note
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(semsearch.encoders, "open_encoder", lambda *_, **__: encoder)
+    lines = [json.dumps({"id": d.id, "text": d.text}) for d in documents(code)]
+    (tmp_path / "c.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    for told in (note, ""):
+        done = run("index", "c.jsonl")
+        assert (done.exit_code, done.stderr) == (0, told)
+    chosen = run("index", "c.jsonl", "--language", "sv")
+    assert (chosen.exit_code, chosen.stderr) == (0, "")
+    assert language(tmp_path / ".semsearch") == ("sv", "sv")
 
 
 def test_the_command_line_changes_it(portuguese):

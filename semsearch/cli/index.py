@@ -83,10 +83,11 @@ def index(corpus: tuple[str, ...], folder: str, as_json: bool, **options: Any) -
     Run it again after the corpus changed: only new and changed documents are encoded, and nothing
     is deleted unless --prune is given. A run that was stopped goes on where it was.
     """
+    from semsearch.collection.language import recorded_language
     from semsearch.collection.layout import Layout
     from semsearch.collection.writer import open_for_writing
     from semsearch.indexing import run_indexing
-    from semsearch.lexical.languages import require_language
+    from semsearch.lexical.languages import ENGLISH, require_language
     from semsearch.search.facade import Index
 
     if options["prune"] and options["on_error"] == "skip":
@@ -101,6 +102,7 @@ def index(corpus: tuple[str, ...], folder: str, as_json: bool, **options: Any) -
     opened = Index(folder, options["model"], options["precision"])
     with open_for_writing(Layout(Path(folder))) as writer:
         _choose(writer, options)
+        known = recorded_language(writer.connection)
         encoder = opened.encoder_for(writer.snapshot)
         token_vectors.choose(writer, opened, options["token_vectors"])
         with progress_bar(_estimate(corpus), "indexing", "docs") as advance:
@@ -116,8 +118,11 @@ def index(corpus: tuple[str, ...], folder: str, as_json: bool, **options: Any) -
         if options["token_vectors"]:
             token_vectors.complete(writer, opened)
         documents = writer.snapshot.generation.n_document
+        language = recorded_language(writer.connection)
     seconds = time.perf_counter() - began
     _warn(summary, skipped, encoder)
+    if language not in (known, ENGLISH):
+        note(f"the language of the texts is {language}; --language chooses another")
     if as_json:
         print_json(_facts(summary, folder, documents, seconds, skipped.count))
     else:
