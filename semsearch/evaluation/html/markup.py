@@ -30,7 +30,7 @@ def snippet(text: str, length: int = _SNIPPET) -> str:
 def table(head: Sequence[str], rows: Iterable[str]) -> str:
     """A table that scrolls sideways where it is too wide; ``head`` and ``rows`` are HTML."""
     return (
-        '<div class="wide" tabindex="0"><table><thead><tr>'
+        '<div class="wide" role="region" aria-label="table" tabindex="0"><table><thead><tr>'
         f"{''.join(head)}</tr></thead><tbody>\n{chr(10).join(rows)}\n</tbody></table></div>"
     )
 
