@@ -326,6 +326,17 @@ def test_queries_against_queries(found):
     assert f"of 12 queries better for {better}, worse for {worse}, equal for {equal}" in texts
 
 
+def test_what_is_served_and_what_is_exact_have_names_of_their_own(found):
+    report = found[0]
+    served = replace(
+        report.results[0], index_kind="IVF64,RaBitQfs", metrics={"ndcg@10": 0.5}, intervals={}
+    )
+    report = replace(report, results=(served, *report.results[1:]))
+    names = [point.name for point in points_of(report)]
+    assert names[:3] == ["hybrid 128, as served", "hybrid 128, exact", "hybrid 64"]
+    assert best_of_groups(points_of(report))[0].name == "hybrid 128, as served"
+
+
 def test_what_was_not_measured_is_not_drawn(index, labelled):
     report = evaluate(index, labelled, modes=["lexical"])
     content = content_of(report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -85,7 +86,19 @@ def points_of(
                 size=size,
             )
         )
-    return _compared(found, measure)
+    return _compared(_told_apart(found), measure)
+
+
+def _told_apart(points: Sequence[Point]) -> list[Point]:
+    """Rows of one name differ in how vectors were found: as served, or by comparing them all."""
+    times = Counter(point.name for point in points)
+    how = {True: "exact", False: "as served"}
+    return [
+        replace(point, name=f"{point.name}, {how[point.row.index_kind == 'exact']}")
+        if times[point.name] > 1
+        else point
+        for point in points
+    ]
 
 
 def _compared(points: Sequence[Point], measure: str) -> list[Point]:
