@@ -17,7 +17,14 @@ import numpy as np
 from semsearch.errors import Corrupt
 from semsearch.maxsim import Codes, TokenCodec
 from semsearch.store.recent_tokens import RecentTokens
-from semsearch.store.token_files import NOT_STORED, TokenFile, TokenFormat, joined, spread
+from semsearch.store.token_files import (
+    NOT_STORED,
+    TokenFile,
+    TokenFormat,
+    in_one,
+    joined,
+    spread,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,8 +101,10 @@ class StoredTokens:
                     at += len(part.codes)
                     parts.append(part)
         present, counts = counts >= 0, np.maximum(counts, 0)
-        codes = joined(parts, self.format.width if self.format else 0).codes
-        if len(parts) > 1:
+        codes = joined(parts).codes
+        if not len(codes):
+            codes = np.zeros((0, self.format.width if self.format else 0), np.uint8)
+        elif len(parts) > 1:
             codes = codes[spread(starts, counts)]
         return present, Codes(codes, counts)
 
@@ -117,12 +126,14 @@ class StoredTokens:
         return np.full(int(self._starts[number + 1] - self._starts[number]), NOT_STORED)
 
     def _part(self, number: int, rows: Ints) -> Codes | None:
+        source = self._source(number)
+        if source is None:
+            return None
         try:
-            source = self._source(number)
-            return None if source is None else source.take(rows)
+            return source.take(rows)
         except Corrupt as exc:
-            self._give_up(number, str(exc))
-        return None
+            self._tell(number, str(exc))
+        return joined([_one(source, rows[at : at + 1]) for at in range(len(rows))])
 
     def _source(self, number: int) -> TokenFile | RecentTokens | None:
         """What holds the codes of a segment, or of the recent passages after all segments."""
@@ -160,10 +171,22 @@ class StoredTokens:
         return file
 
     def _give_up(self, number: int, what: str) -> None:
+        self._files[number] = None
+        self._tell(number, what)
+
+    def _tell(self, number: int, what: str) -> None:
         row, path = self._segments[number], self._path(number)
-        self._files[number] = self._kept[number] = None
+        self._kept[number] = None
         _OPEN.pop(_key(path, row), None)  # a sound copy may be put in its place
         _report(path, row.tok_sha256, what)
+
+
+def _one(source: TokenFile | RecentTokens, row: Ints) -> Codes:
+    """The codes of one row, none if they are damaged."""
+    try:
+        return source.take(row)
+    except Corrupt:
+        return in_one([None])
 
 
 def in_parts(tokens: StoredTokens, ordinals: Ints) -> Iterator[Codes]:

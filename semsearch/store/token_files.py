@@ -131,10 +131,12 @@ def spread(starts: Ints, counts: Ints) -> Ints:
     return found
 
 
-def joined(parts: Sequence[Codes], width: int) -> Codes:
-    """Codes one after another, as one; uint8 (m, width)."""
-    codes = np.concatenate([np.zeros((0, width), np.uint8), *(part.codes for part in parts)])
-    return Codes(codes, np.concatenate([np.zeros(0, np.int64), *(part.counts for part in parts)]))
+def joined(parts: Sequence[Codes]) -> Codes:
+    """Codes one after another, as one."""
+    codes = [part.codes for part in parts if len(part.codes)]
+    counts = [np.zeros(0, np.int64), *(part.counts for part in parts)]
+    every = np.concatenate(codes) if codes else np.zeros((0, 0), np.uint8)
+    return Codes(every, np.concatenate(counts))
 
 
 def in_one(codes: Sequence[NDArray[np.uint8] | None]) -> Codes:
