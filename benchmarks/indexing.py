@@ -67,6 +67,7 @@ def run(setting: Setting) -> Result:
 def _index(folder: Path, corpus: Path) -> dict[str, Any]:
     shutil.rmtree(folder, ignore_errors=True)
     command = [*SEMSEARCH, "index", str(corpus), "-i", str(folder), "-m", MODEL, "--json"]
+    command += ["--long-text", "truncate"]  # as the others read them
     done = run_process(command)
     facts = json.loads(done.stdout)
     return {

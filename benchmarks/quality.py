@@ -30,7 +30,8 @@ def run(setting: Setting) -> Result:
         notes=[
             "The default model and settings; the first row of each set is the default pipeline,"
             " exactly as a query is answered. Dense rows compare every vector. Long documents are"
-            " cut where the model stops reading."
+            " cut into passages; the published figure is compared with vectors of texts that are"
+            " cut off where the model stops reading."
         ],
     )
     for folder in folders:
@@ -38,8 +39,16 @@ def run(setting: Setting) -> Result:
         result.raw[folder.name] = report.to_json()
         result.rows += _rows(folder.name, report)
         if folder.name == "scifact":
-            result.goals += _goals(report)
+            result.goals += _goals(report, _cut_off(setting, folder))
     return result
+
+
+def _cut_off(setting: Setting, folder: Path) -> float:
+    """nDCG@10 of the vectors of texts that are cut off, as the published one was measured."""
+    path, _ = setting.index_of(folder, "truncate")
+    with semsearch.open(path) as index:
+        report = semsearch.evaluate(index, folder, modes=["dense"])
+    return report.results[0].metrics["ndcg@10"]
 
 
 def _evaluate(setting: Setting, folder: Path) -> Report:
@@ -58,13 +67,13 @@ def _rows(name: str, report: Report) -> list[Row]:
     return rows
 
 
-def _goals(report: Report) -> list[Goal]:
+def _goals(report: Report, cut_off: float) -> list[Goal]:
     rows: dict[Any, float] = {}
     for row in report.results:  # the first of a kind: full width, as it is served
         rows.setdefault(row.mode, row.metrics["ndcg@10"])
-    dense, hybrid = rows["dense"], rows["hybrid"]
-    near = abs(dense - ANCHOR) <= TOLERANCE
+    hybrid = rows["hybrid"]
+    near = abs(cut_off - ANCHOR) <= TOLERANCE
     return [
-        Goal("nDCG@10 on scifact, dense", f"{ANCHOR} +- {TOLERANCE}", dense, near),
+        Goal("nDCG@10 on scifact, dense, cut off", f"{ANCHOR} +- {TOLERANCE}", cut_off, near),
         Goal("nDCG@10 on scifact, hybrid", f">= {HYBRID}", hybrid, hybrid >= HYBRID),
     ]

@@ -51,16 +51,16 @@ class Setting:
 
         open_encoder(MODEL).encode_queries(["a text"])
 
-    def index_of(self, dataset: Path) -> tuple[Path, Finished | None]:
+    def index_of(self, dataset: Path, long_text: str = "chunk") -> tuple[Path, Finished | None]:
         """The index of a whole labelled set, made by the first benchmark that asks for it."""
-        folder = self.work / f"{dataset.name}.idx"
+        folder = self.work / f"{dataset.name}-{long_text}.idx"
         if (folder / "catalog.db").is_file():
             return folder, None
         self.note(f"indexing {dataset.name}")
         part = folder.with_suffix(".part")
         done = run(
             [*SEMSEARCH, "index", str(dataset / "corpus.jsonl"), "-i", str(part), "--json"]
-            + ["-m", MODEL]
+            + ["-m", MODEL, "--long-text", long_text]
         )
         part.rename(folder)
         return folder, done

@@ -93,7 +93,8 @@ def test_indexing_prints_what_was_done(semsearch_, tmp_path):
 
 def test_indexing_prints_json(semsearch_, tmp_path):
     (tmp_path / "c.jsonl").write_text(lines(*CORPUS, CORPUS[0], {"_id": "long", "text": "w " * 70}))
-    done = semsearch_("index", "c.jsonl", "--on-duplicate", "skip", "--json", "-i", "x.idx")
+    options = ("--on-duplicate", "skip", "--long-text", "truncate", "--json", "-i", "x.idx")
+    done = semsearch_("index", "c.jsonl", *options)
     assert done.err == ""
     assert json.loads(done.out) == {
         "index": "x.idx",
@@ -123,7 +124,7 @@ def test_indexing_notes_what_people_should_know(semsearch_, tmp_path):
     (tmp_path / "a.jsonl").write_text(
         lines({"_id": 1, "text": "日本語 テキスト bal"}, {"_id": 2, "text": "w " * 70})
     )
-    first = semsearch_("index", "a.jsonl")
+    first = semsearch_("index", "a.jsonl", "--long-text", "truncate")
     assert "1 document longer than 64 tokens: 8 tokens of text not in the vectors" in first.out
     assert first.err == ""
     shutil.rmtree(".semsearch")
@@ -246,7 +247,7 @@ def test_the_status_of_an_index(indexed, tmp_path, encoder):
         "index": ".semsearch",
         "documents": 3,
         "passages": 3,
-        "long_text": "truncate",
+        "long_text": "chunk",
         "chunked": 0,
         "truncated": 0,
         "tokens_lost": 0,

@@ -12,7 +12,7 @@ from semsearch.collection.reader import Reader
 from semsearch.collection.writer import open_for_writing
 from semsearch.encoders import Encoded
 from semsearch.errors import InputError, Mismatch, ModelError, UsageError
-from semsearch.indexing import Source, run_indexing, source
+from semsearch.indexing import Source, choose_long_text, run_indexing, source
 from semsearch.indexing.source import windows
 from semsearch.search.searcher import Options
 from semsearch.store.filters import parse_filter
@@ -153,6 +153,8 @@ def test_pruning_by_an_empty_source_is_refused(folder, encoder):
 def test_long_and_unreadable_texts_are_counted(folder):
     encoder = FakeEncoder(max_length=6)
     texts = ["one two", "one two three four five", "ආයුබෝවන් two"]
+    with open_for_writing(Layout(folder)) as held:
+        choose_long_text(held, "truncate")
     summary = index_into(folder, encoder, [Document(t, t) for t in texts])
     assert summary.truncated == 1
     # Sinhala vowel signs separate the words of this encoder; each of its words is unknown.

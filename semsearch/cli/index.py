@@ -47,7 +47,7 @@ _RATED = 100  # fewer documents are encoded faster than a model is opened: no ra
     "--long-text",
     type=click.Choice(["chunk", "truncate", "error"]),
     help="What to do with texts longer than the model reads: cut them into passages, cut them off,"
-    " or stop.  [default: as before; truncate in a new index]",
+    " or stop.  [default: as before; chunk in a new index]",
 )
 @click.option(
     "--on-duplicate",

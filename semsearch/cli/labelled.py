@@ -75,8 +75,10 @@ def open_index(dataset: BeirDataset, folder: str | None, model: str | None, fres
 def _cache_path(dataset: BeirDataset, model: str) -> Path:
     from semsearch import fs
     from semsearch.encoders import fingerprint_of
+    from semsearch.indexing.long_text import DEFAULT
 
-    name = f"{dataset.corpus_sha256()[:16]}-{fingerprint_of(model, local_only=False)[:16]}"
+    made_from = f"{dataset.corpus_sha256()[:16]}-{fingerprint_of(model, local_only=False)[:16]}"
+    name = f"{made_from}-{DEFAULT}"
     return fs.cache_folder() / "datasets" / name
 
 

@@ -17,14 +17,25 @@ if TYPE_CHECKING:
     from semsearch.encoders.tokens import Tokens
     from semsearch.types import Document, Ints
 
-OVERLAP = 0.2
-"""The share of a passage that the next one repeats."""
+OVERLAP = 0.1
+"""The share of a passage that the next one repeats.
 
-SHARE = 0.5
-"""How much of what the model reads a passage fills; the title has the rest."""
+nDCG@10 by vectors on 983 of scifact's and all of faquad-pt's documents, passages of half the
+maximum: 0.822 and 0.577 without, 0.816 and 0.569 with 0.1, 0.830 and 0.558 with 0.2: no difference
+that shows, so it is small, and there for the sentence that would be cut.
+"""
+
+SHARE = 0.75
+"""How much of what the model reads a passage fills; the title, which pays, has the rest.
+
+Passages of half the maximum rank no better together with words, and there are half as many again.
+"""
 
 _LAST = 0.25
-"""The share of a passage at whose end a sentence's or a word's end is looked for."""
+"""The share of a passage at whose end a sentence's or a word's end is looked for.
+
+nDCG@10 by vectors on faquad-pt: 0.549 with, 0.536 without; on the part of scifact 0.811 and 0.819.
+"""
 
 _CHARACTERS = 64
 """Characters per token that are tokenized at a time. Real text has 1 to 10."""

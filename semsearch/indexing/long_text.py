@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 LongText = Literal["chunk", "truncate", "error"]
 LONG_TEXT: tuple[LongText, ...] = get_args(LongText)
-DEFAULT: LongText = "truncate"
+DEFAULT: LongText = "chunk"
+"""nDCG@10 of the whole pipeline was the same cut off or in passages (scifact 0.726 and 0.728,
+faquad-pt 0.855 and 0.848), of vectors alone it rose from 0.646 to 0.671 and from 0.521 to 0.569."""
+
 _KEY = "long_text"
 _BEFORE: LongText = "truncate"
 """What an index does that was made before there was a choice."""
