@@ -7,9 +7,9 @@ case. Documents are streamed, and of their texts only hashes are kept.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from semsearch.metrics import rank_documents
 from semsearch.types import Document, Qrels, Query, Run
@@ -25,6 +25,10 @@ EXAMPLES = 5
 """So many cases of each finding are named."""
 
 _BATCH = 500
+_FIRST = 3
+
+_Hashes: TypeAlias = tuple[bytes, bytes]
+"""Of the first few words of a text, and of all of it."""
 
 
 class _Sentences(NamedTuple):
@@ -206,18 +210,29 @@ def example_text(example: Mapping[str, Any]) -> str:
 class _Seen:
     """Ids of documents whose text is that of a judged document, or that of a query."""
 
-    def __init__(self, judged: Collection[bytes], queries: Sequence[Query]) -> None:
-        self._copies: dict[bytes, list[str]] = {text: [] for text in judged}
-        self._equal: dict[bytes, list[str]] = {_hash(q.text): [] for q in queries if q.text.strip()}
+    def __init__(self, judged: Iterable[_Hashes], queries: Sequence[Query]) -> None:
+        asked = [_hashes(query.text) for query in queries if query.text.strip()]
+        self._copies: dict[bytes, list[str]] = {}
+        self._equal: dict[bytes, list[str]] = {whole: [] for _, whole in asked}
+        self._starts = {start for start, _ in asked}
+        for start, whole in judged:
+            self._copies[whole] = []
+            self._starts.add(start)
         self._queries = queries
 
     def look_at(self, document: Document) -> None:
-        content, text = _hash(document.content), _hash(document.text)
-        if content in self._copies:
-            self._copies[content].append(document.id)
-        for words in {content, text}:
-            if words in self._equal:
-                self._equal[words].append(document.id)
+        content = document.content
+        self._find(content, document.id, self._copies, self._equal)
+        if document.title and document.text.strip() != content:
+            self._find(document.text, document.id, self._equal)
+
+    def _find(self, text: str, name: str, *known: dict[bytes, list[str]]) -> None:
+        if _start(text) not in self._starts:  # most: 35 us a document, not 75
+            return
+        whole = _hash(text)
+        for ids in known:
+            if whole in ids:
+                ids[whole].append(name)
 
     def groups(self) -> list[list[str]]:
         """Ids of documents with the same text, where one of them is judged."""
@@ -232,15 +247,15 @@ class _Seen:
         return found
 
 
-def _judged_texts(reader: Reader, ids: Sequence[str]) -> tuple[set[bytes], list[str]]:
+def _judged_texts(reader: Reader, ids: Sequence[str]) -> tuple[set[_Hashes], list[str]]:
     """The hashes of the judged documents' texts, and the ids that are not there."""
-    texts: set[bytes] = set()
+    texts: set[_Hashes] = set()
     missing: list[str] = []
     for start in range(0, len(ids), _BATCH):
         batch = ids[start : start + _BATCH]
         found = reader.live_by_id(batch)
         missing += [name for name in batch if name not in found]
-        texts |= {_hash(stored.document.content) for stored in found.values()}
+        texts |= {_hashes(stored.document.content) for stored in found.values()}
     return texts, missing
 
 
@@ -287,6 +302,15 @@ def _named(word: str, ids: Sequence[str]) -> list[dict[str, Any]]:
 
 def _check(name: str, found: Sequence[Mapping[str, Any]], out_of: int) -> Check:
     return Check(name, len(found), out_of, tuple(found[:EXAMPLES]))
+
+
+def _hashes(text: str) -> _Hashes:
+    return _start(text), _hash(text)
+
+
+def _start(text: str) -> bytes:
+    """The hash of the first few words: texts that differ there differ."""
+    return _hash(" ".join(text.split(None, _FIRST)[:_FIRST]))
 
 
 def _hash(text: str) -> bytes:
