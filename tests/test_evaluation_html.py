@@ -464,7 +464,10 @@ def searches(monkeypatch):
 
 def test_single_queries_are_timed_in_turns(searches, index):
     texts = [f"words {n}" for n in range(200)] + [" "]
-    found = measure_latency(index.searcher, [DENSE, LEXICAL, DENSE], texts)
+    done: list[int] = []
+    pipelines = [DENSE, LEXICAL, DENSE]
+    found = measure_latency(index.searcher, pipelines, texts, progress=done.append)
+    assert sum(done) == 50
     assert [latency.queries for latency in found] == [50, 50, 50]
     assert found[0] == found[2], "the same pipeline is measured once"
     counted = searches[6:]

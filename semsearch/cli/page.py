@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from semsearch.cli.output import note
+from semsearch.cli.output import note, progress_bar
 
 if TYPE_CHECKING:
     from semsearch.cli.results import Measured
@@ -53,10 +53,11 @@ def _costs(found: Measured) -> Costs | None:
     """Measured as ``query`` serves these pipelines; nothing for a run file."""
     if found.index is None:
         return None
-    from semsearch.evaluation.costs import measure_latency, measure_storage
+    from semsearch.evaluation.costs import SAMPLE, measure_latency, measure_storage
     from semsearch.evaluation.html.points import Costs
 
     served = [replace(pipeline, exact=False).options for pipeline in found.pipelines]
     texts = [query.text for query in found.labelled.queries]
-    latency = measure_latency(found.index.searcher, served, texts)
+    with progress_bar(min(len(texts), SAMPLE), "timing", "queries") as advance:
+        latency = measure_latency(found.index.searcher, served, texts, progress=advance)
     return Costs(latency, measure_storage(found.index.reader))

@@ -1,18 +1,17 @@
 """What may be wrong with a labelled set, looked for before its numbers are believed.
 
-Nothing here changes a number. Two texts are the same when they differ in nothing but spaces and
-case. Documents are streamed, and of their texts only hashes are kept.
+Nothing here changes a number.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from semsearch.evaluation.copies import Copies, judged_texts
 from semsearch.metrics import rank_documents
-from semsearch.types import Document, Qrels, Query, Run
+from semsearch.types import Qrels, Run
 
 if TYPE_CHECKING:
     from semsearch.collection.reader import Reader
@@ -23,12 +22,6 @@ TOP = 10
 
 EXAMPLES = 5
 """So many cases of each finding are named."""
-
-_BATCH = 500
-_FIRST = 3
-
-_Hashes: TypeAlias = tuple[bytes, bytes]
-"""Of the first few words of a text, and of all of it."""
 
 
 class _Sentences(NamedTuple):
@@ -168,8 +161,8 @@ def check_data(
     """
     asked = {query.id: dataset.qrels[query.id] for query in dataset.queries}
     judged = sorted({document for grades in asked.values() for document in grades})
-    texts, missing = _judged_texts(reader, judged)
-    seen = _Seen(texts, dataset.queries)
+    texts, missing = judged_texts(reader, judged)
+    seen = Copies(texts, dataset.queries)
     for document in reader.documents():
         seen.look_at(document)
     without = [q for q, grades in asked.items() if max(grades.values(), default=0) < 1]
@@ -205,58 +198,6 @@ def example_text(example: Mapping[str, Any]) -> str:
         return text
     told = [f"{d} {'not judged' if g is None else f'grade {g}'}" for d, g in grades.items()]
     return f"{text}: {', '.join(told)}"
-
-
-class _Seen:
-    """Ids of documents whose text is that of a judged document, or that of a query."""
-
-    def __init__(self, judged: Iterable[_Hashes], queries: Sequence[Query]) -> None:
-        asked = [_hashes(query.text) for query in queries if query.text.strip()]
-        self._copies: dict[bytes, list[str]] = {}
-        self._equal: dict[bytes, list[str]] = {whole: [] for _, whole in asked}
-        self._starts = {start for start, _ in asked}
-        for start, whole in judged:
-            self._copies[whole] = []
-            self._starts.add(start)
-        self._queries = queries
-
-    def look_at(self, document: Document) -> None:
-        content = document.content
-        self._find(content, document.id, self._copies, self._equal)
-        if document.title and document.text.strip() != content:
-            self._find(document.text, document.id, self._equal)
-
-    def _find(self, text: str, name: str, *known: dict[bytes, list[str]]) -> None:
-        if _start(text) not in self._starts:  # most: 35 us a document, not 75
-            return
-        whole = _hash(text)
-        for ids in known:
-            if whole in ids:
-                ids[whole].append(name)
-
-    def groups(self) -> list[list[str]]:
-        """Ids of documents with the same text, where one of them is judged."""
-        return [ids for ids in self._copies.values() if len(ids) > 1]
-
-    def equal_queries(self, qrels: Qrels) -> list[dict[str, Any]]:
-        found = []
-        for query in self._queries:
-            for document in self._equal.get(_hash(query.text), ())[:1]:
-                grade = qrels[query.id].get(document)
-                found.append({"query": query.id, "document": document, "grade": grade})
-        return found
-
-
-def _judged_texts(reader: Reader, ids: Sequence[str]) -> tuple[set[_Hashes], list[str]]:
-    """The hashes of the judged documents' texts, and the ids that are not there."""
-    texts: set[_Hashes] = set()
-    missing: list[str] = []
-    for start in range(0, len(ids), _BATCH):
-        batch = ids[start : start + _BATCH]
-        found = reader.live_by_id(batch)
-        missing += [name for name in batch if name not in found]
-        texts |= {_hashes(stored.document.content) for stored in found.values()}
-    return texts, missing
 
 
 def _conflicts(
@@ -302,18 +243,3 @@ def _named(word: str, ids: Sequence[str]) -> list[dict[str, Any]]:
 
 def _check(name: str, found: Sequence[Mapping[str, Any]], out_of: int) -> Check:
     return Check(name, len(found), out_of, tuple(found[:EXAMPLES]))
-
-
-def _hashes(text: str) -> _Hashes:
-    return _start(text), _hash(text)
-
-
-def _start(text: str) -> bytes:
-    """The hash of the first few words: texts that differ there differ."""
-    return _hash(" ".join(text.split(None, _FIRST)[:_FIRST]))
-
-
-def _hash(text: str) -> bytes:
-    """16 bytes that two texts share when they differ in nothing but spaces and case."""
-    same = " ".join(text.split()).casefold()
-    return hashlib.blake2b(same.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -62,13 +62,19 @@ class Storage:
 
 
 def measure_latency(
-    searcher: Searcher, pipelines: Sequence[Options], texts: Sequence[str], budget: float = _BUDGET
+    searcher: Searcher,
+    pipelines: Sequence[Options],
+    texts: Sequence[str],
+    *,
+    budget: float = _BUDGET,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> list[Latency]:
     """Time each pipeline on the same queries, one at a time, after a few that are not counted.
 
     At most ``SAMPLE`` queries, evenly spread over ``texts``, fewer when ``budget`` seconds are
     over. The pipelines take turns on every query, and turns at being first, so that a busy moment
-    of the machine meets them all. Texts without words are left out.
+    of the machine meets them all. Texts without words are left out. ``progress`` is called with 1
+    after each query.
     """
     asked = [text for text in texts if text.strip()]
     if not asked:
@@ -89,6 +95,7 @@ def measure_latency(
             searcher.search(text, _HITS, options)
             times[options].append(1_000 * (time.perf_counter() - began))
         order = [*order[1:], order[0]]
+        progress(1)
     return [_latency(times[options]) for options in pipelines]
 
 

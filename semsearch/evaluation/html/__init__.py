@@ -8,8 +8,10 @@ from semsearch.lazy import lazy_names
 
 if TYPE_CHECKING:
     from semsearch.evaluation.html.figures import write_plots
-    from semsearch.evaluation.html.page import write_page
+    from semsearch.evaluation.html.page import content_of, write_page
 
-__all__ = ["write_page", "write_plots"]
+__all__ = ["content_of", "write_page", "write_plots"]
 
-__getattr__ = lazy_names(__name__, {"write_page": ".page", "write_plots": ".figures"})
+__getattr__ = lazy_names(
+    __name__, {"content_of": ".page", "write_page": ".page", "write_plots": ".figures"}
+)
