@@ -23,7 +23,7 @@ from semsearch.evaluation.html.figures import all_plots, write_plots
 from semsearch.evaluation.html.labels import Wish, _box, beside, place
 from semsearch.evaluation.html.markup import esc, snippet
 from semsearch.evaluation.html.page import content_of, page
-from semsearch.evaluation.html.points import Costs, best_of_groups, points_of
+from semsearch.evaluation.html.points import Costs, best_of_groups, points_of, short
 from semsearch.evaluation.html.scatter import query_by_query
 from semsearch.evaluation.html.shapes import DARK, LIGHT, Label, Line, Mark
 from semsearch.evaluation.html.svg import svg_file
@@ -393,6 +393,27 @@ def test_labels_find_room_or_are_left_out():
     heights = [label.y for label in column]
     assert np.diff(heights).min() >= 14
     assert np.mean(heights) == pytest.approx(np.mean([50, 52, 120]) + 11.5 * 0.36)
+
+
+def test_names_are_short_on_plots():
+    assert short("hybrid + self") == "hybrid + self"
+    assert short("hybrid + cross-encoder/ms-marco", 30) == "hybrid + ms-marco"
+    assert short("runs/of/another-system.trec") == "another-system.trec"
+    assert short("a" * 40) == "a" * 19 + "..."
+
+
+def test_long_names_leave_room_for_the_plot(found):
+    report = found[0]
+    long = "cross-encoder/a-name-that-would-take-half-of-the-plot-if-it-were-not-cut"
+    report = replace(report, results=tuple(replace(r, rerank=long) for r in report.results))
+    for plot in all_plots(points_of(report, found[2])):
+        xs = [mark.x for mark in marks(plot.drawing)]
+        if plot.name == "dimensions":
+            assert max(xs) - min(xs) > 0.35 * plot.drawing.width
+        for label in plot.drawing.shapes:
+            if isinstance(label, Label):
+                assert _box(label)[0] >= 0
+                assert _box(label)[2] <= plot.drawing.width + 4
 
 
 def test_snippets_are_cut_between_words():

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from semsearch.evaluation.html import axes
 from semsearch.evaluation.html.axes import Axis, Frame
 from semsearch.evaluation.html.labels import Wish, beside, place
-from semsearch.evaluation.html.points import Point
+from semsearch.evaluation.html.points import Point, short
 from semsearch.evaluation.html.shapes import (
     MARKERS,
     Drawing,
@@ -42,7 +42,7 @@ def against_dims(points: Sequence[Point], measure: str = MAIN_MEASURE) -> Drawin
         return None
     x = axes.widths("dimensions", [point.row.dims or 0 for point in cut])
     names = dict.fromkeys(point.group for point in points)
-    room = max(Label(0, 0, name, size=11.5, bold=True).width for name in names) + 14
+    room = max(Label(0, 0, short(name), size=11.5, bold=True).width for name in names) + 14
     plot = _Plot(x, points, measure, right=room)
     for point in points:
         if point.row.dims is None:
@@ -100,7 +100,7 @@ class _Plot:
         self._lines.append(Line(line, look.role, 1.4, dashed=True))
         height = line[1][1]
         self._groups.append(
-            Wish(line[1][0], height, height, height, point.group, look.role, bold=True)
+            Wish(line[1][0], height, height, height, short(point.group), look.role, bold=True)
         )
 
     def draw(
@@ -153,7 +153,7 @@ class _Plot:
         title = f"{point.name}: {point.value:.3f} [{point.low:.3f}, {point.high:.3f}]"
         self._marks.append(Mark(x, y, look.role, look.marker, 4.2, title))
         if named:
-            self._groups.append(Wish(x, y, top, bottom, point.group, look.role, bold=True))
+            self._groups.append(Wish(x, y, top, bottom, short(point.group), look.role, bold=True))
         elif point.row.dims is not None and not alone:
             self._widths.append(Wish(x, y, top, bottom, str(point.row.dims), "muted", size=10.5))
 

@@ -144,3 +144,10 @@ def group_of(row: ResultRow) -> str:
 def name_of(row: ResultRow) -> str:
     """``hybrid 384``, ``dense + self 128``, ``lexical``."""
     return group_of(row) if row.dims is None else f"{group_of(row)} {row.dims}"
+
+
+def short(name: str, length: int = 22) -> str:
+    """A name for a plot: of a folder's or a model's name the last part, cut where it is long."""
+    start, plus, end = name.rpartition(" + ")
+    name = start + plus + end.rstrip("/").rsplit("/", 1)[-1]
+    return name if len(name) <= length else name[: length - 3] + "..."

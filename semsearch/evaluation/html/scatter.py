@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 from semsearch.evaluation.html import axes
 from semsearch.evaluation.html.axes import Axis, Frame
-from semsearch.evaluation.html.points import Point
+from semsearch.evaluation.html.points import Point, short
 from semsearch.evaluation.html.shapes import Drawing, Label, Line, Mark, Role
 from semsearch.evaluation.report import MAIN_MEASURE
 
 _LARGEST, _SMALLEST = 15.0, 2.5
-_TOP = 50
+_TOP, _ROOM = 50, 44
 _FEW = 20
 """Where no spot has more queries than this, the marks are not drawn as large as they could be."""
 
@@ -27,7 +27,7 @@ def query_by_query(across: Point, up: Point, measure: str = MAIN_MEASURE) -> Dra
         return None
     pairs = np.stack([a.per_query(measure), b.per_query(measure)], axis=1)
     spots, counts = np.unique(pairs.round(2), axis=0, return_counts=True)
-    frame = _frame(across.name, up.name, measure)
+    frame = _frame(short(across.name, _ROOM), short(up.name, _ROOM), measure)
     shapes = [*frame.shapes(), Line([frame.at(0, 0), frame.at(1, 1)], "muted", dashed=True)]
     most = max(int(counts.max()), _FEW)
     for place in np.argsort(-counts, kind="stable").tolist():  # small ones over large ones
