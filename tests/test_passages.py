@@ -125,19 +125,19 @@ def test_passages_of_the_real_model_overlap_and_end_with_sentences():
     text = " ".join(f"Sentence number {n} is about the subject of {n * n}." for n in range(300))
     tokens = real_encoder().tokens
     spans = cut(tokens, text)
-    assert sum(text[span.start : span.end].endswith(".") for span in spans) > 0.9 * len(spans)
-    assert sum(text[span.start :].startswith("Sentence") for span in spans) > 0.9 * len(spans)
+    assert sum(text[span.start : span.end].endswith(".") for span in spans) > 0.7 * len(spans)
+    assert sum(text[span.start :].startswith("Sentence") for span in spans) > 0.7 * len(spans)
     lengths = [row.length - 2 for row in tokens.tokenize([text[a:b] for a, b in spans])]
-    assert max(lengths) <= 190 + 190 // 8
-    assert min(lengths) > 90, "no crumb at the end"
+    assert max(lengths) <= 254
+    assert min(lengths) > 120, "no crumb at the end"
     shared = [before.end - after.start for before, after in zip(spans, spans[1:], strict=False)]
-    assert all(10 < characters < 250 for characters in shared)
+    assert all(10 < characters < 400 for characters in shared)
 
 
 def test_words_stay_whole_where_there_are_words():
     text = "alpha " * 3_000
     spans = cut(real_encoder().tokens, text.strip())
-    assert len(spans) > 14
+    assert len(spans) > 12
     assert all(set(text[a:b].split()) == {"alpha"} for a, b in spans)
 
 

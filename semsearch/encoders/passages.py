@@ -25,10 +25,11 @@ maximum: 0.822 and 0.577 without, 0.816 and 0.569 with 0.1, 0.830 and 0.558 with
 that shows, so it is small, and there for the sentence that would be cut.
 """
 
-SHARE = 0.75
-"""How much of what the model reads a passage fills; the title, which pays, has the rest.
+SHARE = 1.0
+"""How much of what the model reads a passage may fill; where the title does not fit, it is halved.
 
-Passages of half the maximum rank no better together with words, and there are half as many again.
+Hybrid nDCG@10 on scifact and faquad-pt: 0.721 and 0.814 in 10,075 and 388 passages; with 0.75 of
+it 0.717 and 0.800 in 11,297 and 433; with 0.5 0.722 and 0.812 in 15,640 and 574.
 """
 
 _LAST = 0.25
@@ -196,7 +197,7 @@ class _Block:
             more = -(-(rest - overlap) // step) - 1
             size = -(-(rest + more * overlap) // (more + 1))
             least = rest - more * step  # cut shorter, it would take one more
-        high = min(first + size + size // 8, len(self.offsets))
+        high = first + min(room, size + size // 8)
         low = first + max(int(size * (1 - _LAST)), least, 1)
         end = self._best(min(low, high), high, first)
         nearest = end - overlap // 2
