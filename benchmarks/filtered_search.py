@@ -25,7 +25,8 @@ from semsearch.collection.writer import open_for_writing
 from semsearch.corpus import BeirDataset
 from semsearch.encoders import open_encoder
 from semsearch.indexing import Source, run_indexing
-from semsearch.search.searcher import Mode, Options, Searcher
+from semsearch.search.options import Mode, Options
+from semsearch.search.searcher import Searcher
 from semsearch.store.filters import parse_filter
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def run(setting: Setting) -> Result:
     texts = [query.text for query in BeirDataset.open(dataset).queries]
     texts = texts[: 200 if setting.full else 100]
     searcher = Searcher(Reader(folder), lambda _: encoder)
-    vectors = searcher.encode(texts)
+    vectors = searcher.encode(texts).vectors
     result = Result(
         title=f"Filtered search over {rows:,} rows",
         dataset={

@@ -19,10 +19,10 @@ from benchmarks.startup import imported
 from benchmarks.texts import checksum, write_jsonl
 from semsearch.corpus import BeirDataset, read_corpus
 from semsearch.ranking.fusion import reciprocal_rank_fusion
+from semsearch.ranking.settings import DEFAULT_RANKING
 from semsearch.search import Index
 from semsearch.search.candidates import EVERYTHING
 from semsearch.search.owners import Owners
-from semsearch.search.searcher import DEPTH
 from semsearch.types import Document
 
 P50_MS, BATCH_RATIO, UNCHANGED_SECONDS = 5.0, 2.5, 5.0
@@ -112,8 +112,8 @@ def _singles(index: Index, texts: Sequence[str]) -> tuple[list[tuple[float, floa
         vectors = _timed(times, "encode", searcher.encode, [text])
         if rotation is not None:
             vectors = vectors @ rotation
-        near = _timed(times, "dense", source.dense, vectors, DEPTH, EVERYTHING)
-        words = _timed(times, "lexical", source.words, [text], DEPTH, EVERYTHING)
+        near = _timed(times, "dense", source.dense, vectors, DEFAULT_RANKING.depth, EVERYTHING)
+        words = _timed(times, "lexical", source.words, [text], DEFAULT_RANKING.depth, EVERYTHING)
         fused = _timed(times, "fuse", reciprocal_rank_fusion, [near, words])
         [ranking] = _timed(
             times, "owners", Owners(index.reader, index.searcher.snapshot).rank, fused, _K

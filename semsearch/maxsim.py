@@ -40,12 +40,13 @@ class Codes(NamedTuple):
 class TokenCodec:
     """Turns token vectors of one width into codes, the same on every machine and in every run.
 
-    ``bits`` is a code's number of components, half of those of a vector; ``width`` its bytes.
+    ``bits`` is a code's number of components, as many as a vector has in whole bytes; ``width``
+    its bytes.
     """
 
     def __init__(self, dim: int) -> None:
         self.dim = dim
-        self.bits = max(8, dim // 16 * 8)
+        self.bits = max(8, dim // 8 * 8)
         self.width = self.bits // 8
 
     @property

@@ -83,6 +83,7 @@ class FakeEncoder:
         self.matryoshka_dims = matryoshka_dims
         self.prompts: dict[str, str] = {}
         self.config = SimpleNamespace(document_prompt="")
+        self.folder = Path("no-folder")  # so it has no card
         self.tokens = FakeTokens(max_length)
         identity = f"{name} {dim} {matryoshka_dims} {max_length}"
         self.fingerprint = hashlib.sha256(identity.encode()).hexdigest()

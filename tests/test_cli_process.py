@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from semsearch.search.searcher import Options
+from semsearch.search.options import Options
 from semsearch.types import Document
 from tests.fakes import FakeEncoder, contents, dump, index_into, make_documents, searching
 

@@ -15,7 +15,7 @@ from semsearch.collection.writer import open_for_writing
 from semsearch.errors import Corrupt, InputError, StorageError, UsageError
 from semsearch.index.contract import ArrayRows
 from semsearch.index.exact import ExactIndex
-from semsearch.search.searcher import Options
+from semsearch.search.options import Options
 from semsearch.store.rows import row_crc
 from tests.fakes import FakeEncoder, index_into, lower_limits, make_documents, searching
 

@@ -18,7 +18,7 @@ from semsearch.corpus import BeirDataset, read_qrels, read_run
 from semsearch.errors import InputError, NotFound, UsageError
 from semsearch.evaluation import Measuring, evaluate
 from semsearch.metrics import DEFAULT_MEASURES, evaluate_run
-from semsearch.search.searcher import Options
+from semsearch.search.options import Options
 from semsearch.types import Document
 from tests.fakes import FakeEncoder, index_into, lower_limits, make_documents, opened, searching
 from tests.lexical_oracle import Oracle

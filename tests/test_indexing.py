@@ -14,7 +14,7 @@ from semsearch.encoders import Encoded
 from semsearch.errors import InputError, Mismatch, ModelError, UsageError
 from semsearch.indexing import Source, choose_long_text, run_indexing, source
 from semsearch.indexing.source import windows
-from semsearch.search.searcher import Options
+from semsearch.search.options import Options
 from semsearch.store.filters import parse_filter
 from semsearch.types import Document
 from tests.fakes import (

@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -26,7 +27,8 @@ from semsearch.errors import Corrupt, Mismatch, NotFound, UsageError
 from semsearch.index import gpu
 from semsearch.index.torch_index import TorchIndex
 from semsearch.indexing.run import finish
-from semsearch.search.searcher import DEPTH, MODES, Options
+from semsearch.ranking.settings import Ranking
+from semsearch.search.options import MODES, Options
 from semsearch.store.filters import Condition, parse_filter
 from semsearch.store.passages import text_hash
 from semsearch.types import Document
@@ -42,6 +44,9 @@ from tests.fakes import (
     searching,
 )
 from tests.lexical_oracle import Oracle
+
+PLAIN = Ranking(fusion="rrf", dense_weight=0.5, rerank="none")
+DEPTH = PLAIN.depth
 
 QUERIES = ["bal car dir", "title 7 gol", "nor", "far far hil kar lil mar", "title"]
 
@@ -92,6 +97,12 @@ def cosines(index, query, dims=None):
 def bm25(index, query):
     living = set(index.vids.tolist())
     return {vid: score for vid, score in index.oracle.scores(query).items() if vid in living}
+
+
+@pytest.fixture(autouse=True)
+def plain_ranking(monkeypatch):
+    """Reciprocal ranks without reranking, which the oracles here compute by hand."""
+    monkeypatch.setattr("semsearch.search.searcher.DEFAULT_RANKING", PLAIN)
 
 
 def candidates_of(scores, depth):
@@ -368,7 +379,7 @@ def test_filters_keep_what_brute_force_keeps(varied, chosen, k):
 @pytest.mark.parametrize("limit", [1, 30])
 def test_filters_that_keep_much_are_fetched_ever_deeper(varied, monkeypatch, limit):
     lower_limits(monkeypatch, limit)
-    monkeypatch.setattr("semsearch.search.searcher.DEPTH", 3)
+    monkeypatch.setattr("semsearch.search.searcher.DEFAULT_RANKING", replace(PLAIN, depth=3))
     monkeypatch.setattr(f"{__name__}.DEPTH", 3)
     index = SimpleNamespace(**vars(varied))
     index.searcher = searching(varied.folder, varied.encoder)

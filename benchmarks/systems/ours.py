@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.systems.contract import Encodes, Searches, read_texts
 from semsearch.encoders import open_encoder
 from semsearch.encoders.batching import batches, padded
-from semsearch.search.searcher import Mode
+from semsearch.search.options import Mode
 from semsearch.types import Document
 
 if TYPE_CHECKING:

@@ -190,7 +190,7 @@ def _estimate(corpus: tuple[str, ...]) -> int | None:
 
 
 def _warn(summary: Summary, skipped: _Skipped, encoder: Encoder) -> None:
-    from semsearch.search.searcher import UNREADABLE
+    from semsearch.search.questions import UNREADABLE
 
     for message in skipped.first:
         note(f"skipped: {message}")

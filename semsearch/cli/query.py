@@ -22,7 +22,7 @@ from semsearch.cli.output import (
 
 if TYPE_CHECKING:
     from semsearch.search.facade import Index
-    from semsearch.search.searcher import Options
+    from semsearch.search.options import Options
     from semsearch.types import Hit
 
 _SNIPPET_LINES = 2
@@ -61,7 +61,7 @@ def query(text: str | None, folder: str, k: int | None, as_json: bool, **options
     Operators of a filter: = != < <= > >= and `in` with a comma-separated list.
     """
     from semsearch.search.facade import Index
-    from semsearch.search.searcher import Options
+    from semsearch.search.options import Options
     from semsearch.store.filters import parse_filter
 
     if (text is None) == (options["queries"] is None):

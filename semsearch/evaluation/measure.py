@@ -19,12 +19,13 @@ from semsearch.evaluation.pipelines import Pipeline, choose_pipelines
 from semsearch.evaluation.report import Report, ResultRow
 from semsearch.metrics import DEFAULT_MEASURES, Evaluation, Measure, evaluate_run
 from semsearch.search.facade import Index
+from semsearch.search.options import Mode
 from semsearch.search.owners import Ranked
-from semsearch.search.searcher import Mode, Searcher
+from semsearch.search.searcher import Searcher
 from semsearch.types import Qrels, Run
 
 if TYPE_CHECKING:
-    from semsearch.types import Floats
+    from semsearch.search.questions import Questions
 
 DEPTH = 100
 """Documents retrieved for each query, more where a measure looks deeper."""
@@ -189,8 +190,8 @@ class Runner:
         self._dataset = dataset
         self.qrels = asked_qrels(dataset)
         self._texts = [query.text for query in dataset.queries]
-        self._depth = max(DEPTH, *(Measure.parse(name).k for name in measuring.measures))
-        self._vectors: Floats | None = None
+        self._depth = max([DEPTH, *(Measure.parse(name).k for name in measuring.measures)])
+        self._questions: Questions | None = None
 
     def run(self, pipeline: Pipeline) -> Run:
         """The ranking of every query, as deep as the measures look."""
@@ -220,9 +221,9 @@ class Runner:
         )
 
     def _rank(self, pipeline: Pipeline, k: int) -> list[list[Ranked]]:
-        if pipeline.mode != "lexical" and self._vectors is None:
-            self._vectors = self._searcher.encode(self._texts)
-        return self._searcher.rank(self._texts, k, pipeline.options, self._vectors)
+        if pipeline.mode != "lexical" and self._questions is None:
+            self._questions = self._searcher.encode(self._texts)
+        return self._searcher.rank(self._texts, k, pipeline.options, self._questions)
 
     def _kind(self, pipeline: Pipeline) -> str:
         return "exact" if pipeline.exact else self._searcher.source.vectors.kind

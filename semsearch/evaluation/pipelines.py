@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import cast
 
 from semsearch.errors import UsageError
-from semsearch.search.searcher import MODES, Mode, Options, Searcher
+from semsearch.search.options import MODES, Mode, Options
+from semsearch.search.searcher import Searcher
 
 _WIDTHS = (1024, 768, 512, 256, 128, 64)
 _WRITTEN = re.compile(rf"({'|'.join(MODES)})(?:@([0-9]{{1,6}}))?")

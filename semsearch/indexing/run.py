@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from semsearch.collection.language import recorded_language
 from semsearch.collection.layout import FLUSH_ROWS
 from semsearch.collection.lexical_cache import build_lexical_cache
 from semsearch.collection.maintain import compact, fit_rotation_if_due
+from semsearch.collection.reading import record_reading
 from semsearch.collection.vector_build import build_vector_cache
 from semsearch.collection.writer import Writer
+from semsearch.encoders.card import card_languages
 from semsearch.errors import InputError, Mismatch, UsageError
 from semsearch.indexing.indexer import Indexer, reorganise
 from semsearch.indexing.long_text import settle_long_text
@@ -58,6 +61,7 @@ def run_indexing(
             finish(writer)
         raise
     finish(writer)
+    note_reading(writer, encoder)
     for source in sources:
         if source.prunable:
             writer.record_source(source.uri)
@@ -74,6 +78,11 @@ def finish(writer: Writer) -> None:
     fit_rotation_if_due(writer)
     build_vector_cache(writer)
     build_lexical_cache(writer)
+
+
+def note_reading(writer: Writer, encoder: Encoder) -> None:
+    """Keep how well the encoder reads the corpus, for searches to weigh vectors and words by."""
+    record_reading(writer, card_languages(encoder.folder), recorded_language(writer.connection))
 
 
 def _adopt(writer: Writer, encoder: Encoder, dims: int | None) -> None:

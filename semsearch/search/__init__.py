@@ -8,7 +8,8 @@ from semsearch.lazy import lazy_names
 
 if TYPE_CHECKING:
     from semsearch.search.facade import Index, open
-    from semsearch.search.searcher import Options, Searcher
+    from semsearch.search.options import Options
+    from semsearch.search.searcher import Searcher
 
 
 __all__ = ["Index", "Options", "Searcher", "open"]
@@ -18,7 +19,7 @@ __getattr__ = lazy_names(
     {
         "Index": ".facade",
         "open": ".facade",
-        "Options": ".searcher",
+        "Options": ".options",
         "Searcher": ".searcher",
     },
 )

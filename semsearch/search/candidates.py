@@ -17,22 +17,29 @@ import numpy as np
 from semsearch.collection.layout import EXACT_ROWS
 from semsearch.collection.lexical_cache import LexicalView, open_lexical
 from semsearch.collection.reader import Reader
+from semsearch.collection.reading import Reading, recorded_reading
 from semsearch.collection.snapshot import Snapshot
 from semsearch.collection.vector_cache import open_vectors
 from semsearch.index.exact import ExactIndex
+from semsearch.index.scoring import cosines, prepare
 from semsearch.lexical import engine
+from semsearch.ranking.tuned import tuned_ranking
 from semsearch.store.filters import Filter, matches
 from semsearch.types import Candidates
-from semsearch.vectors import empty_candidates
+from semsearch.vectors import cut, empty_candidates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from semsearch.index.contract import VectorIndex
+    from semsearch.ranking.settings import Ranking
     from semsearch.types import Bools, Floats, Ints
 
 
 _NO_LIMIT = 2**62  # there may be more documents by now than in the snapshot
+_BACKGROUND = 1_024  # the spread of a query's cosines is known to 2 % then
 _REMEMBERED = 32  # resolved filters; each is at most EXACT_ROWS documents
 
 
@@ -53,6 +60,7 @@ class CandidateSource:
     def __init__(self, reader: Reader, snapshot: Snapshot) -> None:
         self._reader = reader
         self._resolved: dict[str, Kept] = {}
+        self._samples: dict[int, NDArray[np.float64]] = {}
         self.snapshot = snapshot
 
     @cached_property
@@ -97,6 +105,50 @@ class CandidateSource:
                 return found
         served = self.vectors
         return served if served.kind == "exact" else ExactIndex(rows)
+
+    @cached_property
+    def reading(self) -> Reading:
+        """How well the encoder reads the corpus."""
+        return recorded_reading(self.snapshot, self._reader.connection)
+
+    @cached_property
+    def ranking(self) -> Ranking | None:
+        """How this index was tuned to rank, if it was."""
+        return tuned_ranking(self.snapshot, self._reader.connection)
+
+    def background(self, queries: Floats) -> tuple[Floats, Floats]:
+        """Mean and standard deviation, float32 (Q,), of the cosines with passages at random.
+
+        They are spread evenly over all rows, so that the same index gives the same numbers.
+        """
+        dims = queries.shape[1]
+        if dims not in self._samples:
+            rows = self.snapshot.rows
+            places = np.linspace(0, len(rows) - 1, min(_BACKGROUND, len(rows)))
+            sample = rows.take(np.unique(places.astype(np.int64)))
+            self._samples[dims] = cut(sample, dims).astype(np.float64)
+        unit = prepare(queries, dims).astype(np.float64)
+        # Not a BLAS product: its last bits depend on how many queries there are.
+        found = np.einsum("qd,nd->qn", unit, self._samples[dims])
+        return found.mean(axis=1).astype(np.float32), found.std(axis=1).astype(np.float32)
+
+    def cosines(self, queries: Floats, ids: Ints) -> Floats:
+        """float32 (Q, m): the dense score of each of ``ids`` (Q, m), 0 where that is -1."""
+        scores = np.zeros(ids.shape, np.float32)
+        query, column = np.nonzero(ids >= 0)
+        wanted, place = np.unique(ids[query, column], return_inverse=True)
+        rows = self.snapshot.rows.take(self.snapshot.ordinals(wanted))
+        scores[query, column] = cosines(prepare(queries, rows.shape[1]), query, rows[place])
+        return scores
+
+    def words_of(self, text: str, vids: Ints) -> Floats:
+        """float32 (m,): the lexical score of each of ``vids`` (ascending) for one text, or 0."""
+        scores = np.zeros(len(vids), np.float32)
+        if self.lexical is not None and len(vids):
+            found = self.lexical.search([text], len(vids), vids)
+            real = found.ids[0] >= 0
+            scores[np.searchsorted(vids, found.ids[0, real])] = found.scores[0, real]
+        return scores
 
     def dense(self, queries: Floats, depth: int, kept: Kept, exact: bool = False) -> Candidates:
         """The passages nearest to each query vector, (Q, depth)."""

@@ -13,7 +13,8 @@ from semsearch.collection.layout import Layout
 from semsearch.collection.reader import Reader
 from semsearch.collection.snapshot import Snapshot
 from semsearch.errors import Mismatch, NotFound
-from semsearch.search.searcher import Mode, Options, Searcher
+from semsearch.search.options import Mode, Options
+from semsearch.search.searcher import Searcher
 from semsearch.store.database import no_index
 from semsearch.store.filters import parse_filter
 from semsearch.types import Document, Hit

@@ -1,66 +1,41 @@
-"""Answering queries: encode, propose candidates, fuse, fetch, answer.
+"""Answering queries: the stages of a search over the newest generation, then documents and hits.
 
-query text -> vector and words -> candidates (dense, lexical) -> fused -> documents -> hits
+query text -> vector and words -> candidates (dense, lexical) -> fused -> reranked -> hits
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, TypeVar
 
 from semsearch.collection.reader import Reader, StaleSnapshot
 from semsearch.collection.snapshot import Snapshot
 from semsearch.errors import Corrupt, Mismatch, UsageError
-from semsearch.ranking.fusion import reciprocal_rank_fusion
+from semsearch.ranking.settings import DEFAULT_RANKING, Ranking
 from semsearch.search.candidates import CandidateSource
+from semsearch.search.options import DEFAULT, Options
 from semsearch.search.owners import Owners, Ranked
-from semsearch.store.filters import Filter, matches
+from semsearch.search.questions import Questions, encode_questions
+from semsearch.search.rerankers import NONE, SELF, Rerankers
+from semsearch.search.stages import Search, Stages
+from semsearch.store.filters import matches
 from semsearch.threads import thread_count
-from semsearch.types import Candidates, Document, Hit
+from semsearch.types import Document, Hit
 
 if TYPE_CHECKING:
-    from semsearch.encoders import Encoded, Encoder
+    from semsearch.encoders import Encoder
+    from semsearch.ranking.contract import Reranker
     from semsearch.store.passages import PassageRow
-    from semsearch.types import Floats
+    from semsearch.types import Candidates
 
-Mode = Literal["hybrid", "dense", "lexical"]
-MODES: tuple[Mode, ...] = ("hybrid", "dense", "lexical")
-
-DEPTH = 100
-"""Candidates taken from each index before fusion (more when k is larger)."""
-
-MOST_HITS = 100_000
-
-UNREADABLE = 0.10
-"""Above this share of unknown tokens an encoder does not read the language of a text."""
-
-log = logging.getLogger("semsearch")
 _ATTEMPTS = 5
+_AT_ONCE = 256
+"""Queries that go through the stages together: memory stays bounded however many are asked."""
+
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to search. ``dims`` None is the index's own width.
-
-    ``min_score`` drops lower hits; ``exact`` scans every vector instead of asking FAISS.
-    """
-
-    mode: Mode = "hybrid"
-    dims: int | None = None
-    conditions: Filter = ()
-    min_score: float | None = None
-    exact: bool = False
-
-
-DEFAULT = Options()
 
 
 class _View:
@@ -85,6 +60,7 @@ class Searcher:
         self._encoder: Encoder | None = None
         self._lock = threading.Lock()
         self._view = _View(reader, reader.snapshot())
+        self._rerankers = Rerankers(reader)
         self._meanwhile = ThreadPoolExecutor(thread_count(), "words")  # threads start when used
 
     @property
@@ -96,6 +72,11 @@ class Searcher:
     def source(self) -> CandidateSource:
         """Its indexes."""
         return self._view.source
+
+    @property
+    def ranking(self) -> Ranking:
+        """How this index ranks unless told otherwise."""
+        return self._view.source.ranking or DEFAULT_RANKING
 
     def close(self) -> None:
         """Close the index."""
@@ -138,27 +119,29 @@ class Searcher:
         texts: Sequence[str],
         k: int,
         options: Options = DEFAULT,
-        vectors: Floats | None = None,
+        questions: Questions | None = None,
     ) -> list[list[Ranked]]:
         """Rankings of many queries at once, each of at most ``k`` documents, best first.
 
-        ``vectors`` are those that ``encode`` gave for the texts, where they are known already. A
+        ``questions`` are what ``encode`` gave for the texts, where they are encoded already. A
         text without words gets an empty ranking: among many it is no reason to answer none.
         """
         asked = [number for number, text in enumerate(texts) if text.strip()]
-        some = None if vectors is None else vectors[asked]
-        words = [texts[number] for number in asked]
-        found = self._retry(lambda view: self._rank(view, words, k, options, some))
         rankings: list[list[Ranked]] = [[] for _ in texts]
-        for number, ranking in zip(asked, found, strict=True):
-            rankings[number] = ranking
+        for start in range(0, len(asked), _AT_ONCE):
+            part = asked[start : start + _AT_ONCE]
+            words = [texts[number] for number in part]
+            some = None if questions is None else questions.some(part)
+            answer = partial(self._rank, texts=words, k=k, options=options, questions=some)
+            for number, ranking in zip(part, self._retry(answer), strict=True):
+                rankings[number] = ranking
         return rankings
 
-    def encode(self, texts: Sequence[str]) -> Floats:
-        """Query vectors float32 (Q, dim), as ``rank`` takes them. Raises Mismatch."""
-        return self._encode(self._view.snapshot, texts)
+    def encode(self, texts: Sequence[str]) -> Questions:
+        """Q queries as the encoder reads them, as ``rank`` takes them. Raises Mismatch."""
+        return encode_questions(self._encoder_for(self._view.snapshot), texts)
 
-    def _encode(self, snapshot: Snapshot, texts: Sequence[str]) -> Floats:
+    def _encoder_for(self, snapshot: Snapshot) -> Encoder:
         with self._lock:
             if self._encoder is None:
                 self._encoder = self._load_encoder(snapshot)
@@ -169,9 +152,7 @@ class Searcher:
                 f" {self._encoder.name} ({self._encoder.fingerprint[:12]}): use that model, or make"
                 " a new index with -i"
             )
-        encoded = self._encoder.encode_queries(texts)
-        _note_unreadable(encoded, self._encoder.name)
-        return encoded.vectors
+        return self._encoder
 
     def _rank(
         self,
@@ -179,42 +160,47 @@ class Searcher:
         texts: Sequence[str],
         k: int,
         options: Options,
-        vectors: Floats | None = None,
+        questions: Questions | None = None,
     ) -> list[list[Ranked]]:
-        source, rows = view.source, len(view.snapshot.rows)
-        dims = _check(view.snapshot, k, options)
-        if not rows or not texts:
+        dims = options.width(view.snapshot, k)
+        if not len(view.snapshot.rows) or not texts:
             return [[] for _ in texts]
-        kept = source.resolve(options.conditions)
         if options.mode == "lexical":
-            source.require_lexical()
+            view.source.require_lexical()
 
-        def near(depth: int) -> Candidates:
-            nonlocal vectors
-            if vectors is None:
-                vectors = self._encode(view.snapshot, texts)
-            rotation = view.snapshot.rotation
-            rotated = vectors if rotation is None else vectors @ rotation
-            return source.dense(rotated[:, :dims], depth, kept, options.exact)
+        def encoded() -> Questions:
+            if questions is not None:
+                return questions
+            return encode_questions(self._encoder_for(view.snapshot), texts)
 
-        depth = max(DEPTH, k)
+        search = Search(view.source, view.owners, texts, encoded, options, dims)
+        return self._deep_enough(view, search, k, options)
+
+    def _deep_enough(
+        self, view: _View, search: Search, k: int, options: Options
+    ) -> list[list[Ranked]]:
+        """Rankings of k documents each, unless there are no more."""
+        ranking = options.ranking or view.source.ranking or DEFAULT_RANKING
+        reranker = partial(self._reranker, view, search, options.reranker(ranking))
+        depth = max(ranking.depth, k)
         while True:
-            words = partial(source.words, texts, depth, kept)
-            if options.mode == "hybrid":
-                rankings = self._both(partial(near, depth), words)
-            else:
-                rankings = [words() if options.mode == "lexical" else near(depth)]
-            fused = (
-                rankings[0]
-                if len(rankings) == 1
-                else reciprocal_rank_fusion(view.owners.one_each(rankings))
-            )
-            ranked = view.owners.rank(fused, k)
-            if depth >= rows or not _falls_short(ranked, rankings, k):
+            stages = search.run(ranking, depth, self._both, reranker)
+            ranked = view.owners.rank(stages.final, k)
+            if depth >= len(view.snapshot.rows) or not _falls_short(ranked, stages, k):
                 return [_at_least(row, options.min_score) for row in ranked]
             depth *= 2
 
-    def _both(self, first: Callable[[], T], second: Callable[[], T]) -> list[T]:
+    def _reranker(self, view: _View, search: Search, name: str) -> Reranker | None:
+        if name == NONE:
+            return None
+        if name == SELF:
+            encoder = self._encoder_for(view.snapshot)
+            return self._rerankers.late_interaction(encoder, search.questions, view.snapshot)
+        return self._rerankers.cross_encoder(name)
+
+    def _both(
+        self, first: Callable[[], Candidates], second: Callable[[], Candidates]
+    ) -> list[Candidates]:
         """The results of two computations that run at once; both have ended, whatever they did."""
         # In turns on a busy machine of 2 cores, p50: 105 ms instead of 112, and 19.2 for 19.9.
         other = self._meanwhile.submit(second)
@@ -244,38 +230,10 @@ def _hit(rank: int, score: float, passage: PassageRow, found: Document) -> Hit:
     )  # fmt: skip
 
 
-def _check(snapshot: Snapshot, k: int, options: Options) -> int:
-    if not 1 <= k <= MOST_HITS:
-        raise UsageError(f"k must be between 1 and {MOST_HITS}, not {k}")
-    if options.mode not in MODES:
-        raise UsageError(f"unknown mode {options.mode!r}: choose one of {', '.join(MODES)}")
-    dims = snapshot.dims if options.dims is None else options.dims
-    if len(snapshot.rows) and not 1 <= dims <= snapshot.dims:
-        raise UsageError(
-            f"dims must be between 1 and {snapshot.dims}, the width of this index, not {dims}"
-        )
-    return dims
-
-
-def _falls_short(
-    ranked: Sequence[Sequence[Ranked]], rankings: Sequence[Candidates], k: int
-) -> bool:
+def _falls_short(ranked: Sequence[Sequence[Ranked]], stages: Stages, k: int) -> bool:
     """Whether a query has too few documents while an index still has candidates for it."""
-    full = [(ranking.ids[:, -1:] >= 0).any(axis=1) for ranking in rankings]
-    more = np.logical_or.reduce(full)
-    return any(len(row) < k and more[query] for query, row in enumerate(ranked))
+    return any(len(row) < k and more for row, more in zip(ranked, stages.more, strict=True))
 
 
 def _at_least(ranking: list[Ranked], min_score: float | None) -> list[Ranked]:
     return [r for r in ranking if min_score is None or r.score >= min_score]
-
-
-def _note_unreadable(encoded: Encoded, model: str) -> None:
-    share = encoded.unknown.sum() / max(int(encoded.tokens.sum()), 1)
-    if share > UNREADABLE:
-        log.warning(
-            "%s does not know %.0f %% of the tokens of what is asked: it cannot read the language"
-            " well, so trust --mode lexical more",
-            model,
-            100 * share,
-        )

@@ -172,3 +172,12 @@ def count_truncated(connection: sqlite3.Connection, max_length: int) -> tuple[in
         (max_length,),
     ).fetchone()
     return int(row[0]), int(row[1])
+
+
+def count_tokens(connection: sqlite3.Connection) -> tuple[int, int]:
+    """(unknown, all) tokens of the live passages."""
+    unknown, tokens = connection.execute(
+        "SELECT coalesce(sum(p.unknown), 0), coalesce(sum(p.tokens), 0)"
+        " FROM passage p JOIN document d ON d.doc_id = p.doc_id WHERE d.deleted_gen IS NULL"
+    ).fetchone()
+    return int(unknown), int(tokens)
