@@ -15,7 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped,unused-ignore]
+    from threadpoolctl import ThreadpoolController
 
 
 def thread_count() -> int:
@@ -66,7 +66,7 @@ class _Limit:
 
 @cache
 def _limit() -> _Limit:
-    import numpy  # noqa: F401, ICN001  # only libraries that are loaded are found
+    import numpy  # noqa: F401, ICN001 - only libraries that are loaded are found
     from threadpoolctl import ThreadpoolController
 
     return _Limit(ThreadpoolController().select(user_api="blas"))
