@@ -56,12 +56,13 @@ class TokenCodec:
 
     @cached_property
     def projection(self) -> Floats:
-        """Orthonormal directions, float32 (dim, bits)."""
+        """Orthonormal directions, float32 (dim, bits); rows are orthonormal if dim is under 8."""
         # RandomState promises the same numbers for ever; Generator does not.
         normal = np.random.RandomState(0).standard_normal((self.dim, self.bits))  # noqa: NPY002
-        q, r = np.linalg.qr(normal)
-        columns: Floats = (q * np.sign(np.diagonal(r))).astype(np.float32)  # unique with this sign
-        return columns
+        wide = self.dim < self.bits
+        q, r = np.linalg.qr(normal.T if wide else normal)
+        columns = (q * np.sign(np.diagonal(r))).astype(np.float32)  # unique with this sign
+        return columns.T if wide else columns
 
     def encode(self, rows: Floats, lengths: Ints) -> Codes:
         """Codes of unit token vectors float32 (sum of lengths, dim), text after text.

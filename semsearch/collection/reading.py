@@ -8,6 +8,8 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from semsearch.errors import Corrupt
+from semsearch.lexical.languages import NONE
 from semsearch.store import catalog, passages
 from semsearch.store.database import database_errors
 
@@ -44,10 +46,10 @@ class Reading:
 def record_reading(writer: Writer, languages: Collection[str], language: str | None) -> None:
     """Note it for the live passages: the model's languages, the corpus's. One commit if it is new.
 
-    A model that names no language, or several, may read any: it is never called foreign.
+    A model that names no language, or several, may read any: no corpus is foreign to it.
     """
     one = len(set(languages)) == 1
-    foreign = one and language not in (None, "none", *languages)
+    foreign = one and language not in (None, NONE, *languages)
     found = Reading(_unknown_share(writer.snapshot, writer.connection), foreign)
     text = json.dumps(asdict(found), sort_keys=True)
     if catalog.get_meta(writer.connection, _KEY) != text:
@@ -56,12 +58,18 @@ def record_reading(writer: Writer, languages: Collection[str], language: str | N
 
 
 def recorded_reading(snapshot: Snapshot, connection: sqlite3.Connection) -> Reading:
-    """What was noted; for an index from before anything was, counted now."""
+    """What was noted; for an index from before anything was, counted now. Raises Corrupt."""
     with database_errors(snapshot.layout.catalog):
         text = catalog.get_meta(connection, _KEY)
-        if text is not None:
-            return Reading(**json.loads(text))
-    return Reading(_unknown_share(snapshot, connection))
+    if text is None:
+        return Reading(_unknown_share(snapshot, connection))
+    try:
+        found = json.loads(text)
+        return Reading(float(found["unknown"]), bool(found["foreign"]))
+    except (KeyError, TypeError, ValueError) as exc:
+        raise Corrupt(
+            f"{snapshot.layout.catalog}: not what is noted of reading: {text[:80]!r}: index again"
+        ) from exc
 
 
 def _unknown_share(snapshot: Snapshot, connection: sqlite3.Connection) -> float:

@@ -143,8 +143,13 @@ def _unit_range(values: Floats, real: Bools) -> Floats:
 
 def _standard(values: Floats, real: Bools) -> Floats:
     count = np.maximum(real.sum(axis=1, keepdims=True), 1)
-    mean = np.where(real, values, 0).sum(axis=1, keepdims=True) / count
+    mean = _sums(np.where(real, values, 0)) / count
     centred = np.where(real, values - mean, 0)
-    spread = np.sqrt((centred**2).sum(axis=1, keepdims=True) / count)
+    spread = np.sqrt(_sums(centred**2) / count)
     standard: Floats = centred / np.maximum(spread, _NARROWEST)
     return standard
+
+
+def _sums(values: Floats) -> Floats:
+    """The sum of each row, (Q, 1), added up from the left: padding does not change its bits."""
+    return values.cumsum(axis=1, dtype=np.float64)[:, -1:]

@@ -40,9 +40,10 @@ class Ranking:
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} must be between 0 and 1, not {getattr(self, name)}")
         for name in ("depth", "rerank_depth"):
-            if not 1 <= getattr(self, name) <= MOST_CANDIDATES:
+            value = getattr(self, name)
+            if not isinstance(value, int) or not 1 <= value <= MOST_CANDIDATES:
                 raise UsageError(
-                    f"{name} must be between 1 and {MOST_CANDIDATES}, not {getattr(self, name)}"
+                    f"{name} must be a whole number between 1 and {MOST_CANDIDATES}, not {value}"
                 )
 
     def changed(self, settings: Mapping[str, str]) -> Ranking:
@@ -50,7 +51,7 @@ class Ranking:
 
         Raises UsageError for an unknown name or a value that is none.
         """
-        kinds = {field.name: type(getattr(self, field.name)) for field in fields(self)}
+        kinds = {field.name: type(field.default) for field in fields(self)}
         values: dict[str, Any] = {}
         for name, text in settings.items():
             if name not in kinds:
