@@ -85,6 +85,7 @@ def index(corpus: tuple[str, ...], folder: str, as_json: bool, **options: Any) -
     """
     from semsearch.collection.language import recorded_language
     from semsearch.collection.layout import Layout
+    from semsearch.collection.reading import recorded_reading
     from semsearch.collection.writer import open_for_writing
     from semsearch.indexing import run_indexing
     from semsearch.lexical.languages import ENGLISH, require_language
@@ -119,10 +120,16 @@ def index(corpus: tuple[str, ...], folder: str, as_json: bool, **options: Any) -
             token_vectors.complete(writer, opened)
         documents = writer.snapshot.generation.n_document
         language = recorded_language(writer.connection)
+        foreign = recorded_reading(writer.snapshot, writer.connection).foreign
     seconds = time.perf_counter() - began
     _warn(summary, skipped, encoder)
     if language not in (known, ENGLISH):
         note(f"the language of the texts is {language}; --language chooses another")
+        if foreign:
+            note(
+                f"{encoder.name} was not made for it: its vectors count less than the words; for a"
+                f" model of many languages try -m {_MULTILINGUAL} and a new index (-i)"
+            )
     if as_json:
         print_json(_facts(summary, folder, documents, seconds, skipped.count))
     else:

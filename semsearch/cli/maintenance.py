@@ -43,6 +43,7 @@ def status(folder: str, as_json: bool) -> None:
 
 def _facts(reader: Reader) -> dict[str, Any]:
     from semsearch.collection import lexical_cache, vector_build, vector_cache
+    from semsearch.collection.reading import recorded_reading
     from semsearch.indexing.long_text import recorded_long_text
     from semsearch.lexical.languages import stemming
     from semsearch.store import catalog, passages
@@ -51,6 +52,7 @@ def _facts(reader: Reader) -> dict[str, Any]:
     encoder = snapshot.encoder
     faiss, lexical = snapshot.cache(vector_cache.KIND), snapshot.cache(lexical_cache.KIND)
     language = lexical_cache.words_language(snapshot, reader.connection)
+    reading = recorded_reading(snapshot, reader.connection)
     exact = {"kind": "exact", "candidates": None, "nprobe": None}
     params: dict[str, Any] = {"index": exact, "recalls": []}
     if faiss:
@@ -85,6 +87,8 @@ def _facts(reader: Reader) -> dict[str, Any]:
         "lexical_index": lexical is not None,
         "language": language,
         "stemming": stemming(language) if language else None,
+        "unknown_tokens": reading.unknown,
+        "foreign_to_model": reading.foreign,
         "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
     }
 
