@@ -102,7 +102,7 @@ def evaluate_run(
     for judged in _judge_blocks(query_ids, qrels, run, max(measure.k for measure in wanted), gain):
         stop = start + len(judged.total)
         for column, measure in enumerate(wanted):
-            values[start:stop, column] = _measure(judged, measure)
+            values[start:stop, column] = measure_values(judged, measure)
         start = stop
     values.flags.writeable = False
     return Evaluation(
@@ -115,8 +115,8 @@ def evaluate_run(
     )
 
 
-class _Judged(NamedTuple):
-    """A block of rankings with their judgements, as ``formulas`` takes them."""
+class Judged(NamedTuple):
+    """Rankings with their judgements, as ``formulas`` takes them."""
 
     relevant: Bools
     total: Floats
@@ -124,7 +124,8 @@ class _Judged(NamedTuple):
     ideal: Floats
 
 
-def _measure(judged: _Judged, measure: Measure) -> Floats:
+def measure_values(judged: Judged, measure: Measure) -> Floats:
+    """One measure of each ranking, float64 ``(n,)``."""
     relevant, total, gains, ideal = judged
     k = measure.k
     match measure.name:
@@ -145,7 +146,7 @@ def _measure(judged: _Judged, measure: Measure) -> Floats:
 
 def _judge_blocks(
     query_ids: Sequence[str], qrels: Qrels, run: Run, depth: int, gain: Gain
-) -> Iterator[_Judged]:
+) -> Iterator[Judged]:
     """Judge the queries in order, a bounded number of cells at a time."""
     widest = max(max(len(qrels[query]), len(run.get(query, ()))) for query in query_ids)
     depth = min(depth, widest)
@@ -154,7 +155,7 @@ def _judge_blocks(
         yield _judge(query_ids[start : start + size], qrels, run, depth, gain)
 
 
-def _judge(query_ids: Sequence[str], qrels: Qrels, run: Run, depth: int, gain: Gain) -> _Judged:
+def _judge(query_ids: Sequence[str], qrels: Qrels, run: Run, depth: int, gain: Gain) -> Judged:
     """Rank each query's documents once and look up the grade at every rank."""
     grades = np.zeros((len(query_ids), depth))
     ideal = np.zeros((len(query_ids), depth))
@@ -169,7 +170,7 @@ def _judge(query_ids: Sequence[str], qrels: Qrels, run: Run, depth: int, gain: G
         positive = sorted((grade for grade in judged.values() if grade >= 1), reverse=True)
         total[row] = len(positive)
         ideal[row, : len(positive)] = positive[:depth]
-    return _Judged(grades >= 1, total, _gains(grades, gain), _gains(ideal, gain))
+    return Judged(grades >= 1, total, _gains(grades, gain), _gains(ideal, gain))
 
 
 def _gains(grades: Floats, gain: Gain) -> Floats:

@@ -24,9 +24,19 @@ def head(candidates: Candidates, depth: int) -> Candidates:
 def mixed(first: Candidates, scores: Floats, weight: Floats) -> Candidates:
     """``first`` (Q, m) in a new order of its first d, whose second scores are (Q, d).
 
+    Its scores are those of ``mixed_scores``.
+    """
+    found = mixed_scores(first, scores, weight)
+    query, column = np.nonzero(first.ids >= 0)
+    return rank(query, first.ids[query, column], found[query, column], *first.ids.shape)
+
+
+def mixed_scores(first: Candidates, scores: Floats, weight: Floats) -> Floats:
+    """The new scores, float32 (Q, m), of candidates whose first d have second scores (Q, d).
+
     Both scores are brought to 0..1 over those d of each query; the new score is the second's with
     ``weight`` float32 (Q,) and the first's with the rest. The candidates below keep their order
-    and stay below: theirs are at most 0.
+    and stay below: theirs are at most 0. -inf where padded.
     """
     depth = scores.shape[1]
     real = first.ids >= 0
@@ -39,9 +49,7 @@ def mixed(first: Candidates, scores: Floats, weight: Floats) -> Candidates:
     share = weight.astype(np.float64)[:, None]
     new = share * (second - low) / width + (1 - share) * values[:, :depth]
     values[:, :depth] = np.where(real[:, :depth], new, -np.inf)
-    query, column = np.nonzero(real)
-    found = values[query, column].astype(np.float32)
-    return rank(query, first.ids[query, column], found, *first.ids.shape)
+    return values.astype(np.float32)
 
 
 def _range(
