@@ -16,19 +16,19 @@ from semsearch.collection.snapshot import Snapshot
 from semsearch.errors import Corrupt, Mismatch, UsageError
 from semsearch.ranking.settings import DEFAULT_RANKING, Ranking
 from semsearch.search.candidates import CandidateSource
+from semsearch.search.hits import choose, hit_of
 from semsearch.search.options import DEFAULT, Options
 from semsearch.search.owners import Owners, Ranked
 from semsearch.search.questions import Questions, encode_questions
 from semsearch.search.rerankers import NONE, SELF, Rerankers
-from semsearch.search.stages import Search, Stages
+from semsearch.search.stages import Search, Stages, no_stages
 from semsearch.store.filters import matches
 from semsearch.threads import thread_count
-from semsearch.types import Document, Hit
+from semsearch.types import Hit
 
 if TYPE_CHECKING:
     from semsearch.encoders import Encoder
     from semsearch.ranking.contract import Reranker
-    from semsearch.store.passages import PassageRow
     from semsearch.types import Candidates
 
 _ATTEMPTS = 5
@@ -108,7 +108,7 @@ class Searcher:
                     " `semsearch check`, then index again"
                 )
             return [
-                _hit(rank, ranked.score, passage, row.document)
+                hit_of(rank, ranked.score, passage, row.document)
                 for rank, (ranked, passage, row) in enumerate(found, start=1)
             ]
 
@@ -137,6 +137,20 @@ class Searcher:
                 rankings[number] = ranking
         return rankings
 
+    def stages(
+        self,
+        texts: Sequence[str],
+        k: int = 10,
+        options: Options = DEFAULT,
+        questions: Questions | None = None,
+    ) -> Stages:
+        """What each stage makes of these queries, all at once: to explain a ranking or learn one.
+
+        They are as deep as ``k`` documents for each query need, over passages. What comes after
+        them (``min_score``, ``diversity``) is left out. ``questions`` are as ``rank`` takes them.
+        """
+        return self._retry(lambda view: self._run(view, texts, k, options, questions)[0])
+
     def encode(self, texts: Sequence[str]) -> Questions:
         """Q queries as the encoder reads them, as ``rank`` takes them. Raises Mismatch."""
         return encode_questions(self._encoder_for(self._view.snapshot), texts)
@@ -162,9 +176,21 @@ class Searcher:
         options: Options,
         questions: Questions | None = None,
     ) -> list[list[Ranked]]:
+        _, rankings = self._run(view, texts, k, options, questions)
+        return [choose(ranking, k, options, view.snapshot) for ranking in rankings]
+
+    def _run(
+        self,
+        view: _View,
+        texts: Sequence[str],
+        k: int,
+        options: Options,
+        questions: Questions | None = None,
+    ) -> tuple[Stages, list[list[Ranked]]]:
+        """The stages, and the rankings they end in: of k documents, or more to choose from."""
         dims = options.width(view.snapshot, k)
         if not len(view.snapshot.rows) or not texts:
-            return [[] for _ in texts]
+            return no_stages(len(texts)), [[] for _ in texts]
         if options.mode == "lexical":
             view.source.require_lexical()
 
@@ -178,17 +204,21 @@ class Searcher:
 
     def _deep_enough(
         self, view: _View, search: Search, k: int, options: Options
-    ) -> list[list[Ranked]]:
+    ) -> tuple[Stages, list[list[Ranked]]]:
         """Rankings of k documents each, unless there are no more."""
-        ranking = options.ranking or view.source.ranking or DEFAULT_RANKING
+        ranking = self._settings(view, options)
         reranker = partial(self._reranker, view, search, options.reranker(ranking))
         depth = max(ranking.depth, k)
+        wanted = depth if options.diversity else k
         while True:
             stages = search.run(ranking, depth, self._both, reranker)
-            ranked = view.owners.rank(stages.final, k)
+            ranked = view.owners.rank(stages.final, wanted)
             if depth >= len(view.snapshot.rows) or not _falls_short(ranked, stages, k):
-                return [_at_least(row, options.min_score) for row in ranked]
+                return stages, ranked
             depth *= 2
+
+    def _settings(self, view: _View, options: Options) -> Ranking:
+        return options.ranking or view.source.ranking or DEFAULT_RANKING
 
     def _reranker(self, view: _View, search: Search, name: str) -> Reranker | None:
         if name == NONE:
@@ -222,18 +252,6 @@ class Searcher:
         )
 
 
-def _hit(rank: int, score: float, passage: PassageRow, found: Document) -> Hit:
-    start, end = passage.start, passage.end
-    return Hit(
-        rank, found.id, score, found.title, found.text, found.metadata,
-        found.content[start:end], start, end,
-    )  # fmt: skip
-
-
 def _falls_short(ranked: Sequence[Sequence[Ranked]], stages: Stages, k: int) -> bool:
     """Whether a query has too few documents while an index still has candidates for it."""
     return any(len(row) < k and more for row, more in zip(ranked, stages.more, strict=True))
-
-
-def _at_least(ranking: list[Ranked], min_score: float | None) -> list[Ranked]:
-    return [r for r in ranking if min_score is None or r.score >= min_score]

@@ -13,6 +13,7 @@ from semsearch.ranking.fusion import Pool, fuse
 from semsearch.ranking.late_interaction import SELF
 from semsearch.ranking.rerank import head, mixed
 from semsearch.search.pool import build_pool
+from semsearch.vectors import empty_candidates
 
 if TYPE_CHECKING:
     from semsearch.ranking.contract import Reranker
@@ -33,8 +34,9 @@ class Stages:
 
     ``dense`` and ``lexical`` are the indexes' rankings of documents, one passage each; ``pool``
     their union with all scores, ``first`` the ranking before reranking, ``second`` the reranker's
-    scores float32 (Q, depth) of its first candidates, and ``final`` the ranking of passages.
-    ``more`` bool (Q,) says whether an index has more candidates than were taken.
+    scores float32 (Q, depth) of its first candidates, which count ``weights`` float32 (Q,), and
+    ``final`` the ranking of passages. ``more`` bool (Q,) says whether an index has more candidates
+    than were taken.
     """
 
     dense: Candidates | None
@@ -44,6 +46,7 @@ class Stages:
     second: Floats | None
     final: Candidates
     more: Bools
+    weights: Floats | None = None
 
 
 class Search:
@@ -96,7 +99,8 @@ class Search:
             return found
         second = second_stage.score(self._texts, head(found.first, ranking.rerank_depth))
         weights = self._weights(ranking.rerank_weight, second_stage.name)
-        return replace(found, second=second, final=mixed(found.first, second, weights))
+        final = mixed(found.first, second, weights)
+        return replace(found, second=second, final=final, weights=weights)
 
     def _candidates(self, ranking: Ranking, depth: int, both: Both) -> Stages:
         def near() -> Candidates:
@@ -126,6 +130,12 @@ class Search:
         if reranker == SELF:
             weights *= self.questions.known * np.float32(self._source.reading.weight)
         return weights
+
+
+def no_stages(queries: int) -> Stages:
+    """What an index without passages makes of so many queries."""
+    nothing = empty_candidates(queries, 0)
+    return Stages(None, None, None, nothing, None, nothing, np.zeros(queries, np.bool_))
 
 
 def _full(ranking: Candidates) -> Bools:

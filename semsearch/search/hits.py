@@ -1,0 +1,48 @@
+"""From a ranking of documents to hits: good enough, then different enough, as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from semsearch.ranking.diversity import diversify
+from semsearch.search.owners import Ranked
+from semsearch.types import Document, Hit
+from semsearch.vectors import cut
+
+if TYPE_CHECKING:
+    from semsearch.collection.snapshot import Snapshot
+    from semsearch.search.options import Options
+    from semsearch.store.passages import PassageRow
+
+
+def choose(ranking: Sequence[Ranked], k: int, options: Options, snapshot: Snapshot) -> list[Ranked]:
+    """Of a ranking what is good enough, then by what differs most, then k of it.
+
+    So diversity brings nothing in below ``min_score``; documents are compared by the vectors of
+    their best passages, and the scores are those that they were chosen by.
+    """
+    lowest = options.min_score
+    good = [ranked for ranked in ranking if lowest is None or ranked.score >= lowest]
+    if not options.diversity or not good:
+        return good[:k]
+    vids = np.array([ranked.vid for ranked in good], np.int64)
+    rows = snapshot.rows.take(snapshot.ordinals(vids))
+    relevance = np.array([ranked.score for ranked in good], np.float32)
+    vectors = cut(rows, options.width(snapshot, k))
+    positions, scores = diversify(relevance, vectors, options.diversity, k)
+    return [
+        good[position]._replace(score=score)
+        for position, score in zip(positions.tolist(), scores.tolist(), strict=True)
+    ]
+
+
+def hit_of(rank: int, score: float, passage: PassageRow, found: Document) -> Hit:
+    """A document as a hit, with the passage of it that was found."""
+    start, end = passage.start, passage.end
+    return Hit(
+        rank, found.id, score, found.title, found.text, found.metadata,
+        found.content[start:end], start, end,
+    )  # fmt: skip
