@@ -61,8 +61,8 @@ class TokenCodec:
         normal = np.random.RandomState(0).standard_normal((self.dim, self.bits))  # noqa: NPY002
         wide = self.dim < self.bits
         q, r = np.linalg.qr(normal.T if wide else normal)
-        columns = (q * np.sign(np.diagonal(r))).astype(np.float32)  # unique with this sign
-        return columns.T if wide else columns
+        unique: Floats = (q * np.sign(np.diagonal(r))).astype(np.float32)  # with this sign
+        return unique.T if wide else unique
 
     def encode(self, rows: Floats, lengths: Ints) -> Codes:
         """Codes of unit token vectors float32 (sum of lengths, dim), text after text.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
@@ -13,6 +13,8 @@ FusionName = Literal["surprise", "rrf", "minmax", "zscore"]
 FUSIONS: tuple[FusionName, ...] = get_args(FusionName)
 
 MOST_CANDIDATES = 10_000
+
+_NUMBERS: dict[Any, Callable[[str], Any]] = {"float": float, "int": int}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class Ranking:
 
         Raises UsageError for an unknown name or a value that is none.
         """
-        kinds = {field.name: type(field.default) for field in fields(self)}
+        kinds = {field.name: _NUMBERS.get(field.type, str) for field in fields(self)}
         values: dict[str, Any] = {}
         for name, text in settings.items():
             if name not in kinds:
