@@ -108,7 +108,7 @@ def _read(connection: sqlite3.Connection, layout: Layout) -> Snapshot:
         rotation_id = int(rotation) if rotation else None
         wanted = catalog.segments(connection, encoder.encoder_id) if encoder else []
         recent, recent_tokens, recent_rotations = _recent(connection, encoder)
-        token_dim = int(catalog.get_meta(connection, catalog.CODED_WIDTH) or 0)
+        coded = catalog.get_meta(connection, catalog.CODED_WIDTH)
         matrix = catalog.rotation(connection, rotation_id)
         dims = catalog.get_meta(connection, "dims")
         dead = passages.dead_vids(connection)
@@ -116,12 +116,14 @@ def _read(connection: sqlite3.Connection, layout: Layout) -> Snapshot:
     segments = [_open_segment(layout, row) for row in wanted]
     width = segments[0].dim if segments else recent[1].shape[1]
     rows = StoredRows(segments, recent, width)
-    tokens = StoredTokens(layout, wanted, recent_tokens, token_format(encoder, token_dim))
+    tokens = StoredTokens(layout, wanted, recent_tokens, token_format(encoder, int(coded or 0)))
     snapshot = Snapshot(
         layout, newest, encoder, int(dims or 0), rotation_id, matrix, tuple(wanted), rows, tokens,
         dead, caches,
     )  # fmt: skip
     _check(snapshot, {row.rotation_id for row in wanted} | recent_rotations)
+    if coded is None and (any(recent_tokens) or any(row.tok_name for row in wanted)):
+        raise _lost(snapshot, "the width of its token vectors is missing")
     return snapshot
 
 
@@ -165,7 +167,11 @@ def _check(snapshot: Snapshot, rotations: set[int | None]) -> None:
         what = "the width of its vectors is missing"
     else:
         return
-    raise Corrupt(
+    raise _lost(snapshot, what)
+
+
+def _lost(snapshot: Snapshot, what: str) -> Corrupt:
+    return Corrupt(
         f"{snapshot.layout.catalog}: {what}: run `semsearch check`, then put a copy of the"
         " index back, or index again"
     )

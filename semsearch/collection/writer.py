@@ -83,7 +83,8 @@ class Writer:
             catalog.add_encoder(self.connection, encoder)
             catalog.set_meta(self.connection, "active_encoder", str(encoder.encoder_id))
             catalog.set_meta(self.connection, "dims", str(dims))
-            catalog.set_meta(self.connection, catalog.CODED_WIDTH, str(token_width))
+            if token_width:
+                catalog.set_meta(self.connection, catalog.CODED_WIDTH, str(token_width))
         self.refresh()
 
     def keep_tokens(self, width: int) -> None:

@@ -86,7 +86,7 @@ HORIZON = "horizon"
 
 CODED_WIDTH = "token_width"
 """The setting that holds the width of the tokens whose codes are kept, 0 if none are to be; an
-index without it was made before there were any."""
+index without it has none."""
 
 NO_GENERATION = GenerationRow(0, 0, 0, 0, 0)
 
