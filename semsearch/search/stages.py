@@ -69,10 +69,19 @@ class Search:
         self._owners = owners
         self._texts = texts
         self._encoded = encoded
+        self._options = options
         self._mode = options.mode
-        self._exact = options.exact
         self._dims = dims
         self._kept: Kept = source.resolve(options.conditions)
+
+    def some(self, which: Sequence[int]) -> Search:
+        """The queries at these positions alone."""
+
+        def encoded() -> Questions:
+            return self.questions.some(which)
+
+        texts = [self._texts[at] for at in which]
+        return Search(self._source, self._owners, texts, encoded, self._options, self._dims)
 
     @cached_property
     def questions(self) -> Questions:
@@ -94,8 +103,8 @@ class Search:
         ``both`` runs the two indexes; ``reranker`` is asked for once there is something to rerank.
         """
         found = self._candidates(ranking, depth, both)
-        second_stage = reranker()
-        if second_stage is None or not found.first.ids.shape[1]:
+        second_stage = reranker() if (found.first.ids >= 0).any() else None
+        if second_stage is None:
             return found
         second = second_stage.score(self._texts, head(found.first, ranking.rerank_depth))
         weights = self._weights(ranking.rerank_weight, second_stage.name)
@@ -104,7 +113,7 @@ class Search:
 
     def _candidates(self, ranking: Ranking, depth: int, both: Both) -> Stages:
         def near() -> Candidates:
-            return self._source.dense(self._queries, depth, self._kept, self._exact)
+            return self._source.dense(self._queries, depth, self._kept, self._options.exact)
 
         def words() -> Candidates:
             return self._source.words(self._texts, depth, self._kept)
