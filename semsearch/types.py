@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,12 +84,71 @@ class Candidates:
     scores: Floats
 
 
+class Place(NamedTuple):
+    """Where a document stands in a ranking: its rank from 1 and its score there.
+
+    The rank is None where the score is known but the ranking, which is only so deep, ends above.
+    """
+
+    rank: int | None
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How a query was answered; None for what took no part.
+
+    ``index`` is the kind of the vector index, ``dims`` the width that was compared. ``depth``
+    documents were asked of each index, and ``candidates`` is what they proposed together.
+    ``fusion`` made one score of two, ``dense_weight`` of it the vectors', and ``reads`` says how
+    well the model reads query and corpus, 0 to 1. ``reranker`` ordered the first ``rerank_depth``
+    again, and its score counted ``rerank_weight``. ``language`` is the one that words were stemmed
+    by; ``tuned`` says that the ranking is what this index was tuned to.
+    """
+
+    mode: str
+    generation: int
+    index: str | None
+    dims: int | None
+    depth: int
+    candidates: int
+    fusion: str | None
+    dense_weight: float | None
+    reads: float | None
+    reranker: str | None
+    rerank_depth: int | None
+    rerank_weight: float | None
+    diversity: float
+    language: str
+    tuned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a hit is where it is: its place in each stage, None for a stage that took no part.
+
+    ``dense`` scores are cosines, ``lexical`` ones BM25, both of the document's best passage there;
+    ``reranker`` has the reranker's own scores of the first few, ``mixed`` the order that they and
+    the scores before them make. The last stage makes the hits, unless ``diversity`` orders them
+    again. ``matched`` are words of the query that the document holds, None without a stemmer.
+    """
+
+    dense: Place | None
+    lexical: Place | None
+    fused: Place | None
+    reranker: Place | None
+    mixed: Place | None
+    matched: tuple[str, ...] | None
+    setting: Setting
+
+
 @dataclass(frozen=True, slots=True)
 class Hit:
     """One search result, as a person reads it. ``score`` is comparable within one result list.
 
     ``passage`` is the part of the document's content that was found: the characters ``start`` to
-    ``end`` of ``Document.content``, all of it where the document is one passage.
+    ``end`` of ``Document.content``, all of it where the document is one passage. ``explanation`` is
+    there when it was asked for.
     """
 
     rank: int
@@ -101,3 +160,4 @@ class Hit:
     passage: str
     start: int
     end: int
+    explanation: Explanation | None = None

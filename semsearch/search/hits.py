@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from semsearch.collection.reader import Reader
+from semsearch.errors import Corrupt
 from semsearch.ranking.diversity import diversify
 from semsearch.search.owners import Ranked
-from semsearch.types import Document, Hit
+from semsearch.store.filters import Filter, matches
+from semsearch.types import Hit
 from semsearch.vectors import cut
 
 if TYPE_CHECKING:
     from semsearch.collection.snapshot import Snapshot
     from semsearch.search.options import Options
-    from semsearch.store.passages import PassageRow
 
 
 def choose(ranking: Sequence[Ranked], k: int, options: Options, snapshot: Snapshot) -> list[Ranked]:
@@ -39,10 +41,27 @@ def choose(ranking: Sequence[Ranked], k: int, options: Options, snapshot: Snapsh
     ]
 
 
-def hit_of(rank: int, score: float, passage: PassageRow, found: Document) -> Hit:
-    """A document as a hit, with the passage of it that was found."""
-    start, end = passage.start, passage.end
-    return Hit(
-        rank, found.id, score, found.title, found.text, found.metadata,
-        found.content[start:end], start, end,
-    )  # fmt: skip
+def read_hits(reader: Reader, ranking: Sequence[Ranked], conditions: Filter) -> list[Hit]:
+    """The documents of a ranking as hits, with the passages that were found.
+
+    Raises StaleSnapshot, Corrupt.
+    """
+    rows = reader.passages_of(ranked.vid for ranked in ranking)
+    hits = []
+    for rank, ranked in enumerate(ranking, start=1):
+        passage, row = rows[ranked.vid]
+        found = row.document
+        if not matches(found.metadata, conditions):
+            raise Corrupt(
+                f"{reader.layout.catalog}: the filter's index is damaged: run"
+                " `semsearch check`, then index again"
+            )
+        start, end = passage.start, passage.end
+        piece = found.content[start:end]
+        hits.append(
+            Hit(
+                rank, found.id, ranked.score, found.title, found.text, found.metadata,
+                piece, start, end,
+            )
+        )  # fmt: skip
+    return hits

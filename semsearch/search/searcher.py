@@ -11,20 +11,22 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
+
 from semsearch.collection.reader import Reader, StaleSnapshot
 from semsearch.collection.snapshot import Snapshot
 from semsearch.errors import Corrupt, Mismatch, UsageError
 from semsearch.ranking.settings import DEFAULT_RANKING, Ranking
 from semsearch.search.candidates import CandidateSource
-from semsearch.search.hits import choose, hit_of
+from semsearch.search.explain import Explainer, setting_of
+from semsearch.search.hits import choose, read_hits
 from semsearch.search.options import DEFAULT, Options
 from semsearch.search.owners import Owners, Ranked
 from semsearch.search.questions import Questions, encode_questions
 from semsearch.search.rerankers import NONE, SELF, Rerankers
 from semsearch.search.stages import Search, Stages, no_stages
-from semsearch.store.filters import matches
 from semsearch.threads import thread_count
-from semsearch.types import Hit
+from semsearch.types import Hit, Setting
 
 if TYPE_CHECKING:
     from semsearch.encoders import Encoder
@@ -95,22 +97,19 @@ class Searcher:
 
         Raises UsageError, Mismatch (another model), Corrupt.
         """
-        if not text.strip():
-            raise UsageError("the query is empty: give some words to search for")
+        return self._retry(lambda view: self._answer(view, text, k, options)[1])
 
-        def answer(view: _View) -> list[Hit]:
-            ranking = self._rank(view, [text], k, options)[0]
-            rows = self.reader.passages_of(ranked.vid for ranked in ranking)
-            found = [(ranked, *rows[ranked.vid]) for ranked in ranking]
-            if not all(matches(d.document.metadata, options.conditions) for *_, d in found):
-                raise Corrupt(
-                    f"{self.reader.layout.catalog}: the filter's index is damaged: run"
-                    " `semsearch check`, then index again"
-                )
-            return [
-                hit_of(rank, ranked.score, passage, row.document)
-                for rank, (ranked, passage, row) in enumerate(found, start=1)
-            ]
+    def explain(
+        self, text: str, k: int = 10, options: Options = DEFAULT
+    ) -> tuple[Setting, list[Hit]]:
+        """The same hits, each with its place in every stage, and how the query was answered."""
+
+        def answer(view: _View) -> tuple[Setting, list[Hit]]:
+            stages, hits = self._answer(view, text, k, options)
+            ranking = self._settings(view, options)
+            setting = setting_of(view.source, self.reader.connection, stages, ranking, options)
+            explainer = Explainer(text, stages, view.owners, setting)
+            return setting, [explainer.explained(hit) for hit in hits]
 
         return self._retry(answer)
 
@@ -168,6 +167,13 @@ class Searcher:
             )
         return self._encoder
 
+    def _answer(self, view: _View, text: str, k: int, options: Options) -> tuple[Stages, list[Hit]]:
+        if not text.strip():
+            raise UsageError("the query is empty: give some words to search for")
+        stages, (ranking,) = self._run(view, [text], k, options)
+        chosen = choose(ranking, k, options, view.snapshot)
+        return stages, read_hits(self.reader, chosen, options.conditions)
+
     def _rank(
         self,
         view: _View,
@@ -176,8 +182,18 @@ class Searcher:
         options: Options,
         questions: Questions | None = None,
     ) -> list[list[Ranked]]:
-        _, rankings = self._run(view, texts, k, options, questions)
-        return [choose(ranking, k, options, view.snapshot) for ranking in rankings]
+        rankings: dict[int, list[Ranked]] = {number: [] for number in range(len(texts))}
+        asked = list(rankings)
+        search = self._search(view, texts, k, options, questions)
+        deeper = 0
+        while search is not None and asked:
+            _, found, short = self._run_once(view, search, k, options, deeper)
+            for number, ranking in zip(asked, found, strict=True):
+                rankings[number] = choose(ranking, k, options, view.snapshot)
+            # Only those that fell short go deeper: no query's answer depends on its neighbours.
+            asked, search = [asked[at] for at in short], search.some(short)
+            deeper += 1
+        return list(rankings.values())
 
     def _run(
         self,
@@ -187,10 +203,29 @@ class Searcher:
         options: Options,
         questions: Questions | None = None,
     ) -> tuple[Stages, list[list[Ranked]]]:
-        """The stages, and the rankings they end in: of k documents, or more to choose from."""
+        """The stages, all as deep as the queries need, and the rankings they end in."""
+        search = self._search(view, texts, k, options, questions)
+        if search is None:
+            return no_stages(len(texts)), [[] for _ in texts]
+        deeper = 0
+        while True:
+            stages, found, short = self._run_once(view, search, k, options, deeper)
+            if not short:
+                return stages, found
+            deeper += 1
+
+    def _search(
+        self,
+        view: _View,
+        texts: Sequence[str],
+        k: int,
+        options: Options,
+        questions: Questions | None,
+    ) -> Search | None:
+        """These queries, ready to be run; None where there is nothing to search."""
         dims = options.width(view.snapshot, k)
         if not len(view.snapshot.rows) or not texts:
-            return no_stages(len(texts)), [[] for _ in texts]
+            return None
         if options.mode == "lexical":
             view.source.require_lexical()
 
@@ -199,34 +234,46 @@ class Searcher:
                 return questions
             return encode_questions(self._encoder_for(view.snapshot), texts)
 
-        search = Search(view.source, view.owners, texts, encoded, options, dims)
-        return self._deep_enough(view, search, k, options)
+        return Search(view.source, view.owners, texts, encoded, options, dims)
 
-    def _deep_enough(
-        self, view: _View, search: Search, k: int, options: Options
-    ) -> tuple[Stages, list[list[Ranked]]]:
-        """Rankings of k documents each, unless there are no more."""
+    def _run_once(
+        self, view: _View, search: Search, k: int, options: Options, deeper: int
+    ) -> tuple[Stages, list[list[Ranked]], list[int]]:
+        """The stages, at a depth doubled ``deeper`` times, and the rankings they end in.
+
+        These hold k documents, or more to choose from. Last, the positions of the queries that have
+        too few while an index still has candidates for them.
+        """
         ranking = self._settings(view, options)
-        reranker = partial(self._reranker, view, search, options.reranker(ranking))
-        depth = max(ranking.depth, k)
-        wanted = depth if options.diversity else k
-        while True:
-            stages = search.run(ranking, depth, self._both, reranker)
-            ranked = view.owners.rank(stages.final, wanted)
-            if depth >= len(view.snapshot.rows) or not _falls_short(ranked, stages, k):
-                return stages, ranked
-            depth *= 2
+        reranker = partial(self._reranker, view, search, ranking, options)
+        first = max(ranking.depth, k)
+        depth = first * 2**deeper
+        stages = search.run(ranking, depth, self._both, reranker)
+        found = view.owners.rank(stages.final, first if options.diversity else k)
+        more = stages.more if depth < len(view.snapshot.rows) else np.zeros(len(found), np.bool_)
+        short = [at for at, row in enumerate(found) if len(row) < k and more[at]]
+        return stages, found, short
 
     def _settings(self, view: _View, options: Options) -> Ranking:
         return options.ranking or view.source.ranking or DEFAULT_RANKING
 
-    def _reranker(self, view: _View, search: Search, name: str) -> Reranker | None:
+    def _reranker(
+        self, view: _View, search: Search, ranking: Ranking, options: Options
+    ) -> Reranker | None:
+        name = options.reranker(ranking)
         if name == NONE:
             return None
-        if name == SELF:
-            encoder = self._encoder_for(view.snapshot)
+        if name != SELF:
+            return self._rerankers.cross_encoder(name)
+        encoder = self._encoder_for(view.snapshot)
+        if encoder.token_dim:
             return self._rerankers.late_interaction(encoder, search.questions, view.snapshot)
-        return self._rerankers.cross_encoder(name)
+        if options.rerank is None:
+            return None
+        raise UsageError(
+            f"{encoder.name} gives no vectors of its tokens, so it cannot rerank: choose"
+            " a cross-encoder, or none"
+        )
 
     def _both(
         self, first: Callable[[], Candidates], second: Callable[[], Candidates]
@@ -250,8 +297,3 @@ class Searcher:
             f"{self.reader.layout.catalog}: passages without a row: run `semsearch check`, then"
             " put a copy of the index back, or index again"
         )
-
-
-def _falls_short(ranked: Sequence[Sequence[Ranked]], stages: Stages, k: int) -> bool:
-    """Whether a query has too few documents while an index still has candidates for it."""
-    return any(len(row) < k and more for row, more in zip(ranked, stages.more, strict=True))
