@@ -394,6 +394,31 @@ def test_an_empty_index(semsearch_):
     )
 
 
+def test_token_vectors_are_kept_dropped_and_made_again(semsearch_, tmp_path):
+    (tmp_path / "c.jsonl").write_text(lines(*({"_id": str(n), "text": "bal dor"} for n in "ab")))
+    names = ("keeps_token_vectors", "token_vectors", "token_vectors_missing")
+
+    def kept():
+        facts = json.loads(semsearch_("status", "--json").out)
+        assert (facts["token_bytes"] > 0) == (facts["token_vectors"] > 0)
+        return tuple(facts[name] for name in names)
+
+    semsearch_("index", "c.jsonl")
+    assert kept() == (True, 2, 0)
+    assert semsearch_("compact", "--no-token-vectors").err == ""
+    assert kept() == (False, 0, 0)
+    made = "note: made the token vectors of 2 passages stored without them\n"
+    assert semsearch_("index", "c.jsonl", "--token-vectors").err == made
+    assert kept() == (True, 2, 0)
+    semsearch_("compact", "--no-token-vectors")
+    assert semsearch_("compact", "--token-vectors").err == made
+    assert kept() == (True, 2, 0)
+    (path,) = Layout(tmp_path / ".semsearch").segments.glob("*.tok")
+    path.unlink()
+    assert semsearch_("compact", "--token-vectors").err.splitlines()[-1:] == [made.strip()]
+    semsearch_("check")
+
+
 NO_INDEX = "Error: none.idx: no index there: make one with `semsearch index CORPUS -i none.idx`\n"
 
 

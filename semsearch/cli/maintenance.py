@@ -139,7 +139,8 @@ def check(folder: str) -> None:
     if problems:
         raise click.ClickException(
             f"{folder}: {count(problems, 'problem')}: `semsearch compact` builds derived files"
-            " (ann, lex) again; for anything else put a copy of the index back, or index again"
+            " (ann, lex) again, with --token-vectors those too; for anything else put a copy of the"
+            " index back, or index again"
         )
     click.echo(f"{folder}: sound ({count(documents, 'document')})")
 

@@ -94,12 +94,16 @@ def complete_tokens(
     if codec is None:
         return done
     for vids in _lacking(writer):
-        sinks: list[CodeSink] = []
+        codes: list[NDArray[np.uint8] | None] = []
         for start in range(0, len(vids), _READ):
             texts = _texts(writer, vids[start : start + _READ])
-            sinks.append(CodeSink(codec, len(texts)))
-            encoder.encode_documents(texts, progress, sinks[-1])
-        fill_tokens(writer, vids, [codes for sink in sinks for codes in sink.codes])
+            places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+            sink = CodeSink(codec, len(places))  # of equal texts it is given the first
+            encoder.encode_documents(list(places), None, sink)
+            codes += [sink.codes[places[text]] for text in texts]
+            if progress is not None:
+                progress(len(texts))
+        fill_tokens(writer, vids, codes)
         done += len(vids)
     return done
 
