@@ -127,7 +127,10 @@ def progress(samples: Sequence[Sample], size: int, length: int) -> list[Part]:
 
 def _disk(folder: Path) -> dict[str, int]:
     """Bytes of each part of an index."""
-    parts = {"catalog": "catalog.db", "vectors": "seg/*", "words": "lex/*", "vector index": "ann/*"}
+    parts = {
+        "catalog": "catalog.db", "vectors": "seg/*.vec", "tokens": "seg/*.tok", "words": "lex/*",
+        "vector index": "ann/*",
+    }  # fmt: skip
     return {
         name: sum(path.stat().st_size for path in folder.glob(pattern) if path.is_file())
         for name, pattern in parts.items()
