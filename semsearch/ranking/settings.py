@@ -32,12 +32,14 @@ class Ranking:
     depth: int = 100
     rerank: str = "self"
     rerank_depth: int = 50
-    rerank_weight: float = 0.3
+    rerank_weight: float = 0.5
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant, wherever it comes from."""
         if self.fusion not in FUSIONS:
             raise UsageError(f"unknown fusion {self.fusion!r}: choose one of {', '.join(FUSIONS)}")
+        if not isinstance(self.rerank, str) or not self.rerank:
+            raise UsageError(f"rerank must be self, none or a cross-encoder, not {self.rerank!r}")
         for name in ("dense_weight", "rerank_weight"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} must be between 0 and 1, not {getattr(self, name)}")
