@@ -10,6 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from semsearch.cli.explain import (
+    explanation_dict,
+    highlighted,
+    setting_dict,
+    setting_lines,
+    stage_lines,
+)
 from semsearch.cli.output import (
     bold,
     index_option,
@@ -19,19 +26,26 @@ from semsearch.cli.output import (
     one_line,
     print_json,
 )
+from semsearch.cli.ranking import ranking_of, ranking_option, rerank_option
 
 if TYPE_CHECKING:
     from semsearch.search.facade import Index
     from semsearch.search.options import Options
-    from semsearch.types import Hit
+    from semsearch.types import Hit, Setting
 
 _SNIPPET_LINES = 2
 _NARROWEST = 40
 
 
 @click.command(
-    epilog="Examples: semsearch query 'parse a date' -k 3   |   semsearch query tax -f 'year>=2020'"
-    " -f 'lang in en,de'   |   semsearch query --queries queries.jsonl --run out.trec"
+    epilog="""\b
+Examples: semsearch query 'parse a date' -k 3
+          semsearch query tax -f 'year>=2020' -f 'lang in en,de'
+          semsearch query 'parse a date' --explain
+          semsearch query tax --diversity 0.3
+          semsearch query tax --rerank none --ranking fusion=rrf --ranking depth=200
+          semsearch query --queries queries.jsonl --run out.trec
+"""
 )
 @click.argument("text", required=False)
 @index_option
@@ -48,6 +62,18 @@ _NARROWEST = 40
     help="FIELD OP VALUE; all must hold.",
 )
 @click.option("--min-score", type=float, help="Drop hits below this score.")
+@rerank_option
+@ranking_option
+@click.option(
+    "--diversity",
+    type=float,
+    default=0.0,
+    metavar="0..1",
+    help="How much hits should differ: order them by maximal marginal relevance.  [default: 0]",
+)
+@click.option(
+    "--explain", is_flag=True, help="Show each hit's rank and score in every stage, and its words."
+)
 @click.option(
     "--queries",
     type=click.Path(exists=True, dir_okay=False),
@@ -59,6 +85,15 @@ def query(text: str | None, folder: str, k: int | None, as_json: bool, **options
     """Search for TEXT (- reads it from stdin) and print the best documents.
 
     Operators of a filter: = != < <= > >= and `in` with a comma-separated list.
+
+    Filters come first, then fusing and reranking, then --min-score, then --diversity. What can be
+    set with --ranking: fusion (surprise, rrf, minmax, zscore), dense_weight, depth, rerank,
+    rerank_depth, rerank_weight.
+
+    --json prints the hits; with --explain an object: "query" says how it was answered, and each of
+    "hits" has "explain", with rank and score in "dense" (cosine), "lexical" (BM25), "fused",
+    "reranker", "mixed" and "final": null where a stage took no part, a rank of null where an index
+    did not propose the document.
     """
     from semsearch.search.facade import Index
     from semsearch.search.options import Options
@@ -68,25 +103,42 @@ def query(text: str | None, folder: str, k: int | None, as_json: bool, **options
         raise click.UsageError("give either TEXT or --queries FILE")
     if (options["queries"] is None) != (options["run_file"] is None):
         raise click.UsageError("--queries and --run belong together")
-    chosen = Options(
-        options["mode"] or "hybrid",
-        options["dims"],
-        parse_filter(options["filters"]),
-        options["min_score"],
-    )
+    if options["explain"] and options["queries"]:
+        raise click.UsageError("--explain is for one query, not for --queries")
+    conditions = parse_filter(options["filters"])
     with Index(folder, options["model"]) as index:
+        chosen = Options(
+            options["mode"] or "hybrid",
+            options["dims"],
+            conditions,
+            options["min_score"],
+            rerank=options["rerank"],
+            ranking=ranking_of(index, options["settings"]),
+            diversity=options["diversity"],
+        )
         if options["queries"]:
             most = 100 if k is None else k
             _many(index, Path(options["queries"]), Path(options["run_file"]), most, chosen)
             return
         wanted = sys.stdin.read() if text == "-" else str(text)
-        hits = index.searcher.search(wanted, 10 if k is None else k, chosen)
+        setting, hits = _answer(index, wanted, 10 if k is None else k, chosen, options["explain"])
         if not len(index.searcher.snapshot.rows):
             note(f"{folder} is empty: add documents with `semsearch index CORPUS -i {folder}`")
+    found = [_as_dict(hit) for hit in hits]
     if as_json:
-        print_json([_as_dict(hit) for hit in hits])
-    else:
-        print_hits(hits)
+        print_json(found if setting is None else {"query": setting_dict(setting), "hits": found})
+        return
+    for line in () if setting is None else setting_lines(setting):
+        click.echo(line)
+    print_hits(hits)
+
+
+def _answer(
+    index: Index, text: str, k: int, options: Options, explain: bool
+) -> tuple[Setting | None, list[Hit]]:
+    if explain:
+        return index.searcher.explain(text, k, options)
+    return None, index.searcher.search(text, k, options)
 
 
 def _many(index: Index, queries_file: Path, run_file: Path, k: int, options: Options) -> None:
@@ -103,7 +155,7 @@ def _many(index: Index, queries_file: Path, run_file: Path, k: int, options: Opt
 
 
 def _as_dict(hit: Hit) -> dict[str, Any]:
-    return {
+    found = {
         "rank": hit.rank,
         "id": hit.id,
         "score": hit.score,
@@ -112,6 +164,9 @@ def _as_dict(hit: Hit) -> dict[str, Any]:
         "metadata": dict(hit.metadata),
         "passage": {"start": hit.start, "end": hit.end, "text": hit.passage},
     }
+    if hit.explanation is not None:
+        found["explain"] = explanation_dict(hit, hit.explanation)
+    return found
 
 
 def print_hits(hits: list[Hit]) -> None:
@@ -123,9 +178,12 @@ def print_hits(hits: list[Hit]) -> None:
         name, title = one_line(hit.id), one_line(hit.title)
         shown = title if title.startswith(name) else f"{name}  {title}".rstrip()
         head = f"{hit.rank:>3}  {hit.score:.4f}  "
+        why = hit.explanation
         click.echo(head + bold(_cut(shown, width - len(head))))
         for row in _snippet(f"... {hit.passage}" if hit.start else hit.text, width - 5):
-            click.echo(f"     {row}")
+            click.echo(f"     {highlighted(row, why) if why else row}")
+        for line in stage_lines(hit, why) if why else ():
+            click.echo(f"     {line}")
 
 
 def _snippet(text: str, width: int) -> list[str]:

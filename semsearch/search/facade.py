@@ -161,7 +161,7 @@ class Index:
         with open_for_writing(Layout(self.folder)) as writer:
             return writer.delete(ids)
 
-    def search(
+    def search(  # noqa: PLR0913 - each is an option of `semsearch query`, and none is needed
         self,
         text: str,
         k: int = 10,
@@ -170,9 +170,19 @@ class Index:
         dims: int | None = None,
         filters: Sequence[str] = (),
         min_score: float | None = None,
+        rerank: str | None = None,
+        diversity: float = 0.0,
+        explain: bool = False,
     ) -> list[Hit]:
-        """The best ``k`` documents, best first; ``filters`` such as ``["year>=2020"]``."""
-        options = Options(mode, dims, parse_filter(filters), min_score)
+        """The best ``k`` documents, best first; ``filters`` such as ``["year>=2020"]``.
+
+        ``rerank`` is ``self``, ``none`` or a cross-encoder; ``diversity``, 0 to 1, orders hits so
+        that they differ. With ``explain`` each hit has its ``explanation``.
+        """
+        conditions = parse_filter(filters)
+        options = Options(mode, dims, conditions, min_score, rerank=rerank, diversity=diversity)
+        if explain:
+            return self.searcher.explain(text, k, options)[1]
         return self.searcher.search(text, k, options)
 
     def get(self, document_id: str) -> Document:
