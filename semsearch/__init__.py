@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from semsearch.evaluation import compare, evaluate, evaluate_ranking
+    from semsearch.evaluation.tuning import tune
     from semsearch.search import open
     from semsearch.types import Candidates, Document, Hit, Query
 
@@ -55,6 +56,7 @@ __all__ = [
     "evaluate_ranking",
     "open",
     "read_corpus",
+    "tune",
 ]
 
 # Public names by the module that defines them. The imports above say the same to a type checker.
@@ -63,6 +65,7 @@ _NAMES_BY_MODULE = {
     ".errors": "Corrupt InputError Locked Mismatch MissingExtra ModelError NotFound "
     "SemsearchError StorageError UsageError",
     ".evaluation": "compare evaluate evaluate_ranking",
+    ".evaluation.tuning": "tune",
     ".search": "open",
     ".types": "Candidates Document Hit Query",
 }
