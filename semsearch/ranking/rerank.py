@@ -42,14 +42,14 @@ def mixed_scores(first: Candidates, scores: Floats, weight: Floats) -> Floats:
     real = first.ids >= 0
     ones = first.scores.astype(np.float64)
     low, width = _range(ones[:, :depth], real[:, :depth])
-    values = np.where(real, (ones - low) / width, -np.inf)
+    values = (np.where(real, ones, low) - low) / width
     values[:, depth:] = np.minimum(values[:, depth:], 0)
     second = scores.astype(np.float64)
     low, width = _range(second, real[:, :depth])
+    second = (np.where(real[:, :depth], second, low) - low) / width
     share = weight.astype(np.float64)[:, None]
-    new = share * (second - low) / width + (1 - share) * values[:, :depth]
-    values[:, :depth] = np.where(real[:, :depth], new, -np.inf)
-    return values.astype(np.float32)
+    values[:, :depth] = share * second + (1 - share) * values[:, :depth]
+    return np.where(real, values, -np.inf).astype(np.float32)
 
 
 def _range(
