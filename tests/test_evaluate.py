@@ -17,8 +17,11 @@ from semsearch.collection.writer import open_for_writing
 from semsearch.corpus import BeirDataset, read_qrels, read_run
 from semsearch.errors import InputError, NotFound, UsageError
 from semsearch.evaluation import Measuring, evaluate
+from semsearch.evaluation.measure import evaluate_pipelines
+from semsearch.evaluation.pipelines import Wanted
 from semsearch.metrics import DEFAULT_MEASURES, evaluate_run
-from semsearch.search.options import Options
+from semsearch.ranking.settings import Ranking
+from semsearch.search.options import MODES, Options
 from semsearch.types import Document
 from tests.fakes import FakeEncoder, index_into, lower_limits, make_documents, opened, searching
 from tests.lexical_oracle import Oracle
@@ -98,7 +101,9 @@ def rankings(index, labelled, mode, dims=None):
 
 
 def test_every_number_is_that_of_a_ranking_made_by_hand(indexed, labelled):
-    report = evaluate(indexed, labelled)
+    plain = Ranking(fusion="rrf", dense_weight=0.5, rerank="none")
+    wanted = Wanted(MODES, [128, 64], ranking=plain)
+    report = evaluate_pipelines(indexed, labelled, wanted)
     qrels = read_qrels(labelled / "qrels" / "test.tsv")
     for row in report.results:
         run = rankings(indexed, labelled, row.mode, row.dims)
@@ -156,7 +161,7 @@ def test_the_rows_without_options(indexed, labelled):
         ("dense", 64),
         ("lexical", None),
     ]
-    assert {row.rerank for row in report.results} == {"none"}
+    assert [row.rerank for row in report.results] == ["self"] + 5 * ["none"]
     first = [
         [h.id for h in indexed.search(q.text, k=10)] for q in BeirDataset.open(labelled).queries
     ]
@@ -233,16 +238,17 @@ def test_the_first_row_is_what_is_served(tmp_path, monkeypatch):
 
 def test_the_report_is_a_table_for_people(indexed, labelled):
     lines = str(evaluate(indexed, labelled)).splitlines()
-    assert lines[0].split()[:3] == ["mode", "dims", "accuracy@1"]
-    modes = [line.split()[:2] for line in lines[1:6]]
+    assert lines[0].split()[:3] == ["mode", "rerank", "dims"]
+    modes = [line.split()[:3] for line in lines[1:7]]
     assert modes == [
-        ["hybrid", "128"],
-        ["hybrid", "64"],
-        ["dense", "128"],
-        ["dense", "64"],
-        ["lexical", "-"],
+        ["hybrid", "self", "128"],
+        ["hybrid", "none", "128"],
+        ["hybrid", "none", "64"],
+        ["dense", "none", "128"],
+        ["dense", "none", "64"],
+        ["lexical", "none", "-"],
     ]
-    assert lines[6].startswith("12 queries of split test")
+    assert lines[7].startswith("12 queries of split test")
 
 
 # What is missing

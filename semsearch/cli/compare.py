@@ -32,6 +32,7 @@ _WIDEST = 120
 @click.command(
     epilog="""\b
 Examples: semsearch compare my-dataset/ dense lexical hybrid
+          semsearch compare my-dataset/ hybrid+none hybrid+self
           semsearch compare my-dataset/ bm25.trec other.trec.gz
           semsearch compare my-dataset/ old.idx new.idx new.idx:dense@128
           semsearch compare my-dataset/ -m model-a -m model-b
@@ -91,7 +92,9 @@ def compare(dataset: str, systems: tuple[str, ...], as_json: bool, **options: An
     A SYSTEM is one of
       run.trec           a run file, of any system (TREC or MS MARCO, .gz too)
       my.idx             an index folder: its default pipeline, as `query` runs it
-      dense, dense@128   a mode, and a width: as `query` with --mode and --dims;
+      dense, dense@128, hybrid+none, dense@128+self
+                         a mode, a width, a reranker (none, self or a cross-encoder's folder):
+                         as `query` with --mode, --dims and --rerank;
                          on the index of -i, or one made from DATASET with each -m
       my.idx:dense@128   both
       NAME=SYSTEM        any of them, with a name for the table

@@ -20,17 +20,19 @@ from semsearch.cli.results import Limits, Measured, put_results
 if TYPE_CHECKING:
     from semsearch.corpus import BeirDataset
     from semsearch.evaluation import Measuring
-    from semsearch.evaluation.pipelines import Pipeline
+    from semsearch.evaluation.pipelines import Pipeline, Wanted
     from semsearch.search.facade import Index
     from semsearch.types import Run
 
-_OF_AN_INDEX = ("folder", "model", "mode", "dims", "fresh", "run_file")
+_OF_AN_INDEX = ("folder", "model", "mode", "dims", "rerank", "ranking", "fresh", "run_file")
 
 
 @click.command(
     epilog="""\b
 Examples: semsearch evaluate my-dataset/
           semsearch evaluate my-dataset/ -i my.idx --mode dense --dims 384,128
+          semsearch evaluate my-dataset/ --rerank none
+          semsearch evaluate my-dataset/ --ranking fusion=rrf --ranking depth=200
           semsearch evaluate my-dataset/ --from-run bm25.trec --worst 10
           semsearch evaluate my-dataset/ --gate ndcg@10=0.60
           semsearch evaluate my-dataset/ --baseline last.trec --max-drop 0.01
@@ -54,6 +56,17 @@ Examples: semsearch evaluate my-dataset/
 @labelled_options
 @mode_option
 @click.option("--dims", help="Widths to measure, such as 384,128.  [default: several]")
+@click.option(
+    "--rerank",
+    metavar="none|self|MODEL",
+    help="Order the best candidates again so; MODEL is a cross-encoder.  [default: as `query`]",
+)
+@click.option(
+    "--ranking",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A setting of the ranking other than the index's, as in fusion=rrf; repeatable.",
+)
 @click.option(
     "--measure",
     "measures",
@@ -105,8 +118,9 @@ Examples: semsearch evaluate my-dataset/
 def evaluate(dataset: str | None, as_json: bool, **options: Any) -> None:
     """Measure DATASET: a folder with corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv.
 
-    First the pipeline that `query` runs, then every mode at every width; all from one encoding of
-    the corpus. With --mode or --dims exactly those. With --from-run only that file is measured;
+    First the pipeline that `query` runs, then every mode at every width without reranking; all from
+    one encoding of the corpus. With --mode or --dims exactly those, as `query` would rerank them;
+    --rerank and --ranking alone change the first. With --from-run only that file is measured;
     DATASET may then be a qrels file.
     """
     if options["explain_metrics"]:
@@ -177,7 +191,7 @@ def _of_index(
 ) -> Measured:
     from dataclasses import replace
 
-    from semsearch.evaluation import evaluate as measure
+    from semsearch.evaluation.measure import evaluate_pipelines
 
     runs: list[Run] = []
     pipelines: list[Pipeline] = []
@@ -188,15 +202,27 @@ def _of_index(
             pipelines.append(pipeline)
             runs.extend([] if runs else [run])
 
-        modes = [options["mode"]] if options["mode"] else None
-        report = measure(
-            index,
-            labelled,
-            modes=modes,
-            dims=_dims(options["dims"]),
-            measuring=replace(how, on_run=keep),
-        )
+        measuring = replace(how, on_run=keep)
+        report = evaluate_pipelines(index, labelled, _wanted(index, options), measuring=measuring)
     return Measured(labelled, report, runs[0], how, index, pipelines)
+
+
+def _wanted(index: Index, options: dict[str, Any]) -> Wanted:
+    from semsearch.evaluation.pipelines import Wanted
+
+    modes = [options["mode"]] if options["mode"] else None
+    ranking = None
+    if options["ranking"]:
+        settings = dict(_setting(text) for text in options["ranking"])
+        ranking = index.searcher.ranking.changed(settings)
+    return Wanted(modes, _dims(options["dims"]), options["rerank"], ranking)
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise click.BadParameter(f"{text!r} is not KEY=VALUE", param_hint="--ranking")
+    return name.strip(), value.strip()
 
 
 def _dims(text: str | None) -> list[int] | None:

@@ -47,6 +47,7 @@ def put_results(
 ) -> str | None:
     """Write and print all that was asked for; the line that says which gates failed, if any."""
     from semsearch.evaluation.gates import failures
+    from semsearch.evaluation.report import way_of
 
     gates = _check(found, limits, options["baseline"])
     if options["run_file"]:
@@ -70,7 +71,7 @@ def put_results(
             if gate.passed:
                 click.echo(f"gate passed: {gate}")
         if worst:
-            who = found.report.results[0].name or found.report.results[0].mode
+            who = way_of(found.report.results[0])
             print_worst(worst, titles_of(worst, found.index), who, _main(options))
     return failures(gates)
 

@@ -15,12 +15,13 @@ from semsearch.errors import InputError
 from semsearch.evaluation.checks import DataChecks, check_data, unjudged_share
 from semsearch.evaluation.groups import GroupMeans, check_field, group_means, group_queries
 from semsearch.evaluation.labelled import asked_qrels, check_ids, open_labelled, require_texts
-from semsearch.evaluation.pipelines import Pipeline, choose_pipelines
+from semsearch.evaluation.pipelines import Pipeline, Wanted, choose_pipelines
 from semsearch.evaluation.report import Report, ResultRow
 from semsearch.metrics import DEFAULT_MEASURES, Evaluation, Measure, evaluate_run
 from semsearch.search.facade import Index
 from semsearch.search.options import Mode
 from semsearch.search.owners import Ranked
+from semsearch.search.rerankers import SELF
 from semsearch.search.searcher import Searcher
 from semsearch.types import Qrels, Run
 
@@ -73,16 +74,32 @@ def evaluate(
     split: str | None = None,
     modes: Sequence[Mode] | None = None,
     dims: Sequence[int] | None = None,
+    rerank: str | None = None,
     measuring: Measuring = USUAL,
 ) -> Report:
     """Measure the pipelines of an index on a labelled set (a BEIR folder).
 
-    Without ``modes`` and ``dims``: first the default pipeline exactly as ``Index.search`` runs it,
-    then every mode at every width. With them: exactly those. Scores per width are exact, whatever
-    the index serves. Judged queries that the set does not hold are left out. Every row keeps its
-    values per query, and its ranking where ``measuring`` says so. Raises InputError when no
-    relevant document is in the index, UsageError for a width it does not have.
+    Without ``modes``, ``dims`` and ``rerank``: first the default pipeline exactly as
+    ``Index.search`` runs it, then every mode at every width without reranking. With them: exactly
+    those; ``rerank`` (``none``, ``self`` or a cross-encoder) alone is the default pipeline with
+    that reranker. Scores per width are exact, whatever the index serves. Judged queries that the
+    set does not hold are left out. Every row keeps its values per query, and its ranking where
+    ``measuring`` says so. Raises InputError when no relevant document is in the index, UsageError
+    for a width it does not have.
     """
+    wanted = Wanted(modes, dims, rerank)
+    return evaluate_pipelines(index, dataset, wanted, split=split, measuring=measuring)
+
+
+def evaluate_pipelines(
+    index: Index,
+    dataset: str | Path | BeirDataset,
+    wanted: Wanted,
+    *,
+    split: str | None = None,
+    measuring: Measuring = USUAL,
+) -> Report:
+    """``evaluate``, also with another ranking than the index's. Raises as that does."""
     labelled = open_labelled(dataset, split)
     require_texts(labelled)
     check_field(labelled, measuring.group_by)
@@ -91,7 +108,7 @@ def evaluate(
     searcher = index.searcher
     runner = Runner(searcher, labelled, measuring)
     rows, unjudged = [], []
-    for pipeline in choose_pipelines(searcher, modes, dims):
+    for pipeline in choose_pipelines(searcher, wanted):
         run = runner.run(pipeline)
         unjudged.append(runner.unjudged(run))
         found = measuring.judge(runner.qrels, run)
@@ -108,6 +125,8 @@ def evaluate(
         group_by=measuring.group_by,
         dataset=labelled,
         checks=check_data(index.reader, labelled, unjudged),
+        ranking=wanted.ranking or searcher.source.ranking,
+        tuned=wanted.ranking is None and searcher.source.ranking is not None,
     )
 
 
@@ -208,7 +227,7 @@ class Runner:
         return ResultRow(
             mode=pipeline.mode,
             dims=None if lexical else pipeline.dims,
-            rerank="none",
+            rerank=self._reranker(pipeline),
             k=self._depth,
             metrics=found.means(),
             intervals=found.intervals(),
@@ -221,9 +240,14 @@ class Runner:
         )
 
     def _rank(self, pipeline: Pipeline, k: int) -> list[list[Ranked]]:
-        if pipeline.mode != "lexical" and self._questions is None:
+        encoded = pipeline.mode != "lexical" or self._reranker(pipeline) == SELF
+        if encoded and self._questions is None:
             self._questions = self._searcher.encode(self._texts)
         return self._searcher.rank(self._texts, k, pipeline.options, self._questions)
+
+    def _reranker(self, pipeline: Pipeline) -> str:
+        """The name of the reranker that orders this pipeline's candidates, or ``none``."""
+        return pipeline.options.reranker(self._searcher.ranking)
 
     def _kind(self, pipeline: Pipeline) -> str:
         return "exact" if pipeline.exact else self._searcher.source.vectors.kind

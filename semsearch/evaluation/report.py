@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from semsearch.evaluation.columns import (
@@ -21,12 +21,14 @@ from semsearch.evaluation.columns import (
     words,
 )
 from semsearch.metrics import paired_test
+from semsearch.ranking.settings import DEFAULT_RANKING
 
 if TYPE_CHECKING:
     from semsearch.corpus import BeirDataset
     from semsearch.evaluation.checks import DataChecks
     from semsearch.evaluation.groups import GroupMeans
     from semsearch.metrics import Evaluation
+    from semsearch.ranking.settings import Ranking
     from semsearch.types import Run
 
 TABLE_MEASURES = ("accuracy@1", "accuracy@10", "mrr@10", "ndcg@10", "map@100", "recall@100")
@@ -38,6 +40,9 @@ MAIN_MEASURE = "ndcg@10"
 SIGNIFICANT = 0.05
 """A difference whose p is below is called one."""
 
+NONE = "none"
+"""What a row without a reranker has in its place."""
+
 _TOLD = ("queries_missing", "queries_without_relevant", "documents_missing")  # by other notes
 
 
@@ -45,7 +50,8 @@ _TOLD = ("queries_missing", "queries_without_relevant", "documents_missing")  # 
 class ResultRow:
     """One pipeline (mode x dims x rerank) measured over all queries.
 
-    ``dims`` is None where no vectors take part. ``metrics`` maps measures such as ``ndcg@10`` to
+    ``rerank`` is the reranker that was used: ``none``, ``self`` or a cross-encoder. ``dims`` is
+    None where no vectors take part. ``metrics`` maps measures such as ``ndcg@10`` to
     means, not rounded; ``intervals`` maps them to the low and high bound of their 95 % bootstrap
     interval. ``ann_recall`` is the index's measured recall against exact search, None where it was
     not measured. ``without_results`` counts queries that got nothing and score 0. A run file has
@@ -97,7 +103,8 @@ class Report:
     them; ``missing_documents`` the judged documents that the index lacks. ``version`` is that of
     semsearch, ``split`` the qrels' name (``test``), None for files named one by one. ``dataset`` is
     what was measured: its queries with their texts and metadata, and its judgements. ``checks`` is
-    what was looked for in the data before its numbers are believed.
+    what was looked for in the data before its numbers are believed. ``ranking`` holds the settings
+    of the rankings where they are not the default; ``tuned`` says that they are the index's own.
     """
 
     queries: int
@@ -109,6 +116,8 @@ class Report:
     group_by: str | None = None
     dataset: BeirDataset | None = field(default=None, compare=False, repr=False)
     checks: DataChecks | None = field(default=None, compare=False, repr=False)
+    ranking: Ranking | None = None
+    tuned: bool = False
 
     @property
     def without_results(self) -> int:
@@ -127,6 +136,8 @@ class Report:
             "results": [row.to_json() for row in self.results],
             **({"group_by": self.group_by} if self.group_by is not None else {}),
             **({"checks": self.checks.to_json()} if self.checks else {}),
+            **({"ranking": asdict(self.ranking)} if self.ranking else {}),
+            **({"tuned": True} if self.tuned else {}),
         }
 
     def __str__(self) -> str:
@@ -159,7 +170,7 @@ def table_lines(
         words("mode", [row.name or row.mode for row in rows]),
         numbers("dims", [NOTHING if row.dims is None else str(row.dims) for row in rows]),
     ]
-    if any(row.rerank != "none" for row in rows):
+    if any(row.rerank != NONE for row in rows):
         columns.insert(1, words("rerank", [row.rerank for row in rows]))
     columns += [_values(name, rows, digits, name in with_interval) for name in measures]
     if any(row.ann_recall not in (None, 1.0) for row in rows):
@@ -179,6 +190,13 @@ def distinct(rows: Sequence[ResultRow]) -> list[ResultRow]:
     return kept
 
 
+def way_of(row: ResultRow) -> str:
+    """``hybrid``, ``dense + self``, or the name of a run file."""
+    if row.name is not None:
+        return row.name
+    return row.mode if row.rerank == NONE else f"{row.mode} + {row.rerank}"
+
+
 def group_lines(report: Report, measures: Sequence[str] = (MAIN_MEASURE,)) -> list[str]:
     """The groups of the first row, the largest first; nothing where none were asked for.
 
@@ -194,7 +212,7 @@ def group_lines(report: Report, measures: Sequence[str] = (MAIN_MEASURE,)) -> li
     for name in measures:
         means = [number(g.metrics[name]) + bounds(g.intervals.get(name)) for g in row.groups]
         columns.append(words(name, means))
-    where = row.name or f"{row.mode} {row.dims or ''}".rstrip()
+    where = f"{way_of(row)} {row.dims or ''}".rstrip()
     return [f"by {report.group_by}, {where}", *align(columns)]
 
 
@@ -207,6 +225,7 @@ def note_lines(report: Report, with_interval: Sequence[str] = (MAIN_MEASURE,)) -
     if shown:
         first += f"; [low, high] is the 95 % bootstrap interval of {', '.join(shown)}"
     lines = [first]
+    lines += _ranking_lines(report)
     lines += _better_than_default(distinct(report.results))
     if report.skipped:
         left_out = count(report.skipped, "query", "queries")
@@ -223,11 +242,18 @@ def note_lines(report: Report, with_interval: Sequence[str] = (MAIN_MEASURE,)) -
 
 
 def _better_than_default(rows: Sequence[ResultRow]) -> list[str]:
-    """Say so when another mode beats the first row by more than chance explains.
+    """Say so when another way to search beats the first row by more than chance explains.
 
     The best of several was chosen, so its p is corrected for their number.
     """
-    others = [row for row in rows if row.mode != rows[0].mode and row.evaluation is not None]
+    others = [
+        row
+        for row in rows
+        if row.evaluation is not None
+        and (
+            row.mode != rows[0].mode or (row.rerank != rows[0].rerank and row.dims == rows[0].dims)
+        )
+    ]
     first = rows[0] if others else None
     if first is None or first.evaluation is None or MAIN_MEASURE not in first.metrics:
         return []
@@ -240,10 +266,25 @@ def _better_than_default(rows: Sequence[ResultRow]) -> list[str]:
     if p >= SIGNIFICANT:
         return []
     difference = f"{signed(found.difference)}{signed_bounds((found.low, found.high))}"
+    usual = first.rerank if best.mode == first.mode else NONE  # what --mode alone would rerank by
+    options = [f"--mode {best.mode}"] if best.mode != first.mode else []
+    options += [f"--rerank {best.rerank}"] if best.rerank != usual else []
     return [
-        f"{best.mode} is better than {first.mode} here: {difference} {MAIN_MEASURE}, {p_is(p)}:"
-        f" use --mode {best.mode}"
+        f"{way_of(best)} is better than {way_of(first)} here: {difference} {MAIN_MEASURE},"
+        f" {p_is(p)}: use {' '.join(options)}"
     ]
+
+
+def _ranking_lines(report: Report) -> list[str]:
+    """How rankings were made, where that is not as by default."""
+    if report.ranking is None:
+        return []
+    default = asdict(DEFAULT_RANKING)
+    changed = {
+        name: value for name, value in asdict(report.ranking).items() if value != default[name]
+    }
+    shown = ", ".join(f"{name} {value}" for name, value in changed.items()) or "as by default"
+    return [f"{'this index was tuned' if report.tuned else 'ranking'}: {shown}"]
 
 
 def _values(measure: str, rows: Sequence[ResultRow], digits: int, with_interval: bool) -> Column:

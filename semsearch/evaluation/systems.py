@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,9 +13,12 @@ from semsearch.corpus import read_run
 from semsearch.errors import NotFound, UsageError
 from semsearch.evaluation.pipelines import Pipeline, default_pipeline, parse_pipeline
 from semsearch.search.facade import Index
+from semsearch.search.options import MODES
 from semsearch.types import Run
 
-_FORMS = "a run file, an index folder, MODE[@DIMS] such as dense@128, or FOLDER:MODE[@DIMS]"
+_WAY = "MODE[@DIMS][+RERANK]"
+_FORMS = f"a run file, an index folder, {_WAY} such as dense@128 or hybrid+none, or FOLDER:{_WAY}"
+_RERANKED = re.compile(rf"((?:.*:)?(?:{'|'.join(MODES)})(?:@[0-9]+)?)\+(.+)")
 _RUN_SUFFIXES = (".trec", ".run", ".txt", ".tsv", ".res")
 
 
@@ -29,7 +33,7 @@ class System:
 
 
 Source: TypeAlias = str | Path | Run | Index | tuple[Index, str] | System
-"""What ``compare`` takes for a system; the text of a tuple is ``MODE[@DIMS]``."""
+"""What ``compare`` takes for a system; the text of a tuple is ``MODE[@DIMS][+RERANK]``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +51,10 @@ class Written:
 
 
 def parse_system(text: str) -> Written:
-    """Read ``[NAME=]RUN_FILE``, ``[NAME=]FOLDER[:MODE[@DIMS]]`` or ``[NAME=]MODE[@DIMS]``.
+    """Read ``[NAME=]RUN_FILE``, ``[NAME=]FOLDER[:WAY]`` or ``[NAME=]WAY``.
 
-    What is there as a file or folder is taken for it, whatever its name. Raises UsageError for a
-    way to search that there is not, NotFound when nothing is there.
+    WAY is ``MODE[@DIMS][+RERANK]``. What is there as a file or folder is taken for it, whatever its
+    name. Raises UsageError for a way to search that there is not, NotFound when nothing is there.
     """
     path = Path(text)
     pipeline = parse_pipeline(text)
@@ -60,10 +64,10 @@ def parse_system(text: str) -> Written:
         return Written(text, folder=path)
     if path.exists():
         return Written(text, run_file=path)
-    folder, colon, way = text.rpartition(":")
-    pipeline = parse_pipeline(way) if colon else None
-    if pipeline is not None and Path(folder).is_dir():
-        return Written(text, folder=Path(folder), pipeline=pipeline)
+    for colon in (at for at, character in enumerate(text) if character == ":"):
+        pipeline = parse_pipeline(text[colon + 1 :])
+        if pipeline is not None and Path(text[:colon]).is_dir():
+            return Written(text, folder=Path(text[:colon]), pipeline=pipeline)
     name, equals, rest = text.partition("=")
     if equals and name.strip() and rest:
         found = parse_system(rest)
@@ -98,7 +102,7 @@ def _open(source: Source, name: str | None, stack: ExitStack) -> System:
         index, way = source
         pipeline = parse_pipeline(way)
         if pipeline is None:
-            raise UsageError(f"{way!r} is not a way to search: use MODE[@DIMS] such as dense@128")
+            raise UsageError(f"{way!r} is not a way to search: use {_WAY} such as dense@128")
         return System(name or f"{index.folder}:{way}", index=index, pipeline=pipeline)
     if isinstance(source, Mapping):
         return System(name or "run", source)
@@ -130,6 +134,9 @@ def short_names(names: Sequence[str]) -> list[str]:
 
 
 def _short(name: str) -> str:
+    reranked = _RERANKED.fullmatch(name)
+    if reranked is not None:
+        return f"{_short(reranked[1])}+{Path(reranked[2]).name}"
     last = Path(name).name
     plain = last.removesuffix(".gz")
     return plain.removesuffix(Path(plain).suffix) if plain.endswith(_RUN_SUFFIXES) else last

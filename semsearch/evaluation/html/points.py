@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from semsearch.evaluation.report import MAIN_MEASURE, Report, ResultRow, distinct
+from semsearch.evaluation.report import MAIN_MEASURE, Report, ResultRow, distinct, way_of
 from semsearch.metrics import bootstrap_intervals
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def points_of(
         found.append(
             Point(
                 row=row,
-                group=group_of(row),
+                group=way_of(row),
                 name=name_of(row),
                 value=value,
                 low=low,
@@ -134,16 +134,9 @@ def best_of_groups(points: Sequence[Point]) -> list[Point]:
     return [first, *sorted(others, key=lambda point: -point.value)]
 
 
-def group_of(row: ResultRow) -> str:
-    """``hybrid``, ``dense + self``, or the name of a run file."""
-    if row.name is not None:
-        return row.name
-    return row.mode if row.rerank == "none" else f"{row.mode} + {row.rerank}"
-
-
 def name_of(row: ResultRow) -> str:
     """``hybrid 384``, ``dense + self 128``, ``lexical``."""
-    return group_of(row) if row.dims is None else f"{group_of(row)} {row.dims}"
+    return way_of(row) if row.dims is None else f"{way_of(row)} {row.dims}"
 
 
 def short(name: str, length: int = 22) -> str:
