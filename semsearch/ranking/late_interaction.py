@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from semsearch.maxsim import Codes, TokenCodec
+from semsearch.store.token_files import spread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from semsearch.types import Bools, Candidates, Floats, Ints
 
 SELF = "self"
+
+_MOST_KEPT = 20_000  # passages whose codes were computed; 3 kB each for 200 tokens
+
+log = logging.getLogger("semsearch")
 
 CodesOf: TypeAlias = "Callable[[Ints], tuple[Bools, Codes]]"
 """The stored codes of passages by their number: which have some, bool (m,), and theirs."""
@@ -28,8 +34,8 @@ class SelfReranker:
     """A Reranker (see ``semsearch.ranking.contract``): MaxSim of query and passage tokens.
 
     Codes of passages come from ``codes_of``; those that are not stored are computed from the texts
-    that ``texts_of`` gives, by ``encoder``. ``query_tokens`` holds, for each query, its tokens'
-    unit vectors, float32 (t, token_dim).
+    that ``texts_of`` gives, by ``encoder``, and kept in ``computed`` by the passage's number.
+    ``query_tokens`` holds, for each query, its tokens' unit vectors, float32 (t, token_dim).
     """
 
     name = SELF
@@ -40,49 +46,66 @@ class SelfReranker:
         query_tokens: Sequence[Floats],
         codes_of: CodesOf,
         texts_of: TextsOf,
+        computed: dict[int, NDArray[np.uint8]] | None = None,
     ) -> None:
         self._encoder = encoder
         self._codec = TokenCodec(encoder.token_dim)
         self._query_tokens = query_tokens
         self._codes_of = codes_of
         self._texts_of = texts_of
+        self._computed = {} if computed is None else computed
 
     def score(self, queries: Sequence[str], candidates: Candidates) -> Floats:
         """A score for each candidate, float32 (Q, k); -inf where padded. Raises as the contract."""
         scores = np.full(candidates.ids.shape, -np.inf, np.float32)
+        vids = np.unique(candidates.ids[candidates.ids >= 0])
+        codes = self._codes(vids)
+        starts = np.cumsum(codes.counts) - codes.counts
         for number in range(len(queries)):
             real = np.flatnonzero(candidates.ids[number] >= 0)
+            place = np.searchsorted(vids, candidates.ids[number, real])
+            counts = codes.counts[place]
+            some = Codes(codes.codes[spread(starts[place], counts)], counts)
             tokens = self._codec.project(self._query_tokens[number])
-            vids = candidates.ids[number, real]
-            scores[number, real] = self._scores(tokens, vids)
+            scores[number, real] = self._codec.scores(tokens, some)
         return scores
 
-    def _scores(self, tokens: Floats, vids: Ints) -> Floats:
-        there, codes = self._codes_of(vids)
+    def _codes(self, vids: Ints) -> Codes:
+        """The codes of passages, each once: those stored, and what is computed for the others."""
+        there, stored = self._codes_of(vids)
         if there.all():
-            return self._codec.scores(tokens, codes)
-        scores = np.empty(len(vids), np.float32)
-        present = Codes(codes.codes, codes.counts[there])
-        scores[there] = self._codec.scores(tokens, present)
-        scores[~there] = self._codec.scores(tokens, self._computed(vids[~there]))
-        return scores
+            return stored
+        missing = vids[~there].tolist()
+        if len(self._computed) + len(missing) > _MOST_KEPT:
+            self._computed.clear()
+        self._compute([vid for vid in missing if vid not in self._computed])
+        ends = np.cumsum(stored.counts)
+        parts = [
+            stored.codes[end - count : end] if present else self._computed[vid]
+            for vid, present, end, count in zip(
+                vids.tolist(), there.tolist(), ends.tolist(), stored.counts.tolist(), strict=True
+            )
+        ]
+        counts = np.array([len(part) for part in parts], np.int64)
+        return Codes(np.concatenate(parts), counts)
 
-    def _computed(self, vids: Ints) -> Codes:
-        """The codes of passages that have none stored, as indexing would have made them."""
-        texts = self._texts_of(vids.tolist())
-        unique = list(dict.fromkeys(texts.values()))
-        made: dict[int, NDArray[np.uint8]] = {}
+    def _compute(self, vids: Sequence[int]) -> None:
+        """Make the codes of passages that have none stored, as indexing would have made them."""
+        if not vids:
+            return
+        log.warning(
+            "passages without token vectors: theirs are computed for each query, which takes its"
+            " time; `semsearch compact --token-vectors` keeps them, --rerank none does without"
+        )
+        by_text: dict[str, list[int]] = {}
+        for vid, text in self._texts_of(vids).items():
+            by_text.setdefault(text, []).append(vid)
+        texts = list(by_text)
 
         def keep(positions: Ints, lengths: Ints, rows: Floats) -> None:
             found = self._codec.encode(rows, lengths)
-            ends = np.cumsum(found.counts)
-            for position, start, end in zip(
-                positions.tolist(), (ends - found.counts).tolist(), ends.tolist(), strict=True
-            ):
-                made[position] = found.codes[start:end]
+            parts = np.split(found.codes, np.cumsum(found.counts)[:-1])
+            for position, part in zip(positions.tolist(), parts, strict=True):
+                self._computed.update(dict.fromkeys(by_text[texts[position]], part))
 
-        self._encoder.encode_documents(unique, token_sink=keep)
-        place = {text: position for position, text in enumerate(unique)}
-        parts = [made[place[texts[vid]]] for vid in vids.tolist()]
-        counts = np.array([len(part) for part in parts], np.int64)
-        return Codes(np.concatenate(parts), counts)
+        self._encoder.encode_documents(texts, token_sink=keep)

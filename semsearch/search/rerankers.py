@@ -10,6 +10,9 @@ from semsearch.collection.reader import Reader
 from semsearch.ranking.late_interaction import SELF, SelfReranker
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from semsearch.collection.snapshot import Snapshot
     from semsearch.encoders import Encoder
     from semsearch.maxsim import Codes
@@ -27,6 +30,7 @@ class Rerankers:
         self._reader = reader
         self._lock = threading.Lock()
         self._cross_encoders: dict[str, Reranker] = {}
+        self._computed: dict[int, NDArray[np.uint8]] = {}
 
     def late_interaction(
         self, encoder: Encoder, questions: Questions, snapshot: Snapshot
@@ -36,7 +40,7 @@ class Rerankers:
         def codes_of(vids: Ints) -> tuple[Bools, Codes]:
             return snapshot.tokens.take(snapshot.ordinals(vids))
 
-        return SelfReranker(encoder, questions.tokens, codes_of, self._texts_of)
+        return SelfReranker(encoder, questions.tokens, codes_of, self._texts_of, self._computed)
 
     def cross_encoder(self, name: str) -> Reranker:
         """A cross-encoder by its folder or name. Raises NotFound, ModelError, UsageError."""
