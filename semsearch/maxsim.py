@@ -9,7 +9,7 @@ query's tokens stay as they are.
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -54,16 +54,10 @@ class TokenCodec:
         """What tells these codes from those of another width, or of another version."""
         return f"signs {self.bits}/{self.dim} pooled {POOLED}"
 
-    @cached_property
+    @property
     def projection(self) -> Floats:
         """Orthonormal directions, float32 (dim, bits); rows are orthonormal if dim is under 8."""
-        # RandomState promises the same numbers for ever; Generator does not.
-        normal = np.random.RandomState(0).standard_normal((self.dim, self.bits))  # noqa: NPY002
-        wide = self.dim < self.bits
-        with one_blas_thread():  # beside other work 27 ms; with OpenBLAS's threads 100 to 2,000
-            q, r = np.linalg.qr(normal.T if wide else normal)
-        unique: Floats = (q * np.sign(np.diagonal(r))).astype(np.float32)  # with this sign
-        return unique.T if wide else unique
+        return _directions(self.dim, self.bits)
 
     def encode(self, rows: Floats, lengths: Ints) -> Codes:
         """Codes of unit token vectors float32 (sum of lengths, dim), text after text.
@@ -108,6 +102,17 @@ class TokenCodec:
         similar -= query.sum(axis=1, keepdims=True)
         similar /= np.float32(np.sqrt(self.bits))
         return similar
+
+
+@cache
+def _directions(dim: int, bits: int) -> Floats:
+    # RandomState promises the same numbers for ever; Generator does not.
+    normal = np.random.RandomState(0).standard_normal((dim, bits))  # noqa: NPY002
+    wide = dim < bits
+    with one_blas_thread():  # beside other work 27 ms; with OpenBLAS's threads 100 to 2,000
+        q, r = np.linalg.qr(normal.T if wide else normal)
+    unique: Floats = (q * np.sign(np.diagonal(r))).astype(np.float32)  # with this sign
+    return unique.T if wide else unique
 
 
 def _pooled(rows: Floats, lengths: Ints) -> tuple[Floats, Ints]:
