@@ -27,10 +27,10 @@ class Judged:
     """The pool of Q queries at one depth, and what is known of its m candidates.
 
     ``pool.ids`` are column numbers here, which order ties as the passages' own do. ``second`` holds
-    the scores float32 (Q, m) of each reranker and ``shares`` float32 (Q,) what its weight is
-    multiplied by. ``places`` int64 (Q, m) is each candidate's place among those of its query by
-    document id, descending: the order of equal scores. ``grades`` int64 (Q, m) are in that order;
-    ``own`` bool (Q, m), too, says which document has the query's id.
+    the scores float32 (Q, m) of each reranker that the index can use, and ``shares`` float32 (Q,)
+    what its weight is multiplied by. ``places`` int64 (Q, m) is each candidate's place among those
+    of its query by document id, descending: the order of equal scores. ``grades`` int64 (Q, m) are
+    in that order; ``own`` bool (Q, m), too, says which document has the query's id.
     """
 
     pool: Pool
@@ -56,13 +56,13 @@ def judge_candidates(searcher: Searcher, asked: Asked, k: int, grid: Grid) -> di
 
     Raises Locked where the index changes meanwhile.
     """
-    rerankers: dict[int, list[str]] = {}
+    rerankers: dict[int, set[str]] = {}
     for first, settings in grid.items():
-        names = rerankers.setdefault(first.depth, [])
-        names += [s.rerank for s in settings if s.rerank not in (NONE, *names)]
+        rerankers.setdefault(first.depth, set()).update(s.rerank for s in settings)
     try:
         return {
-            depth: _judge(searcher, asked, k, depth, names) for depth, names in rerankers.items()
+            depth: _judge(searcher, asked, k, depth, sorted(names - {NONE}))
+            for depth, names in rerankers.items()
         }
     except StaleSnapshot as exc:
         raise Locked("the index was changed while it was tuned: tune again") from exc
@@ -80,9 +80,8 @@ def _judge(
         reads = MOST_CANDIDATES if name == SELF else DEFAULT_RANKING.rerank_depth
         setting = replace(plain, rerank=name, rerank_depth=reads, rerank_weight=1.0)
         stages = _stages(searcher, asked, k, setting)
-        second[name] = _in_columns(pool.ids, stages)
-        shares[name] = np.ones(len(asked.ids), np.float32)
-        if stages.weights is not None:
+        if stages.second is not None and stages.weights is not None:
+            second[name] = _in_columns(pool.ids, stages.first.ids, stages.second)
             shares[name] = stages.weights
     return Judged(_numbered(pool), second, shares, *_documents(searcher, pool.ids, asked))
 
@@ -95,15 +94,12 @@ def _numbered(pool: Pool) -> Pool:
     return replace(pool, ids=np.where(pool.real, np.arange(pool.ids.shape[1]), -1))
 
 
-def _in_columns(ids: Ints, stages: Stages) -> Floats:
-    """The second scores float32 (Q, m) where ``ids`` are, -inf for what was not read."""
+def _in_columns(ids: Ints, first: Ints, second: Floats) -> Floats:
+    """The second scores of the first ranking's head where ``ids`` are, -inf for the others."""
     scores = np.full(ids.shape, -np.inf, np.float32)
-    if stages.second is None:
-        return scores
-    for row, found, values in zip(range(len(ids)), stages.first.ids, stages.second, strict=True):
-        there = found[: len(values)]
-        real = there >= 0
-        place = np.searchsorted(ids[row, ids[row] >= 0], there[real])
+    for row, (found, values) in enumerate(zip(first[:, : second.shape[1]], second, strict=True)):
+        real = found >= 0
+        place = np.searchsorted(ids[row, ids[row] >= 0], found[real])
         scores[row, place] = values[real]
     return scores
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semsearch.evaluation.tuning.candidates import Asked, Judged, judge_candidates
-from semsearch.evaluation.tuning.grid import NONE, Grid, settings_of
+from semsearch.evaluation.tuning.grid import Grid, settings_of
 from semsearch.metrics.evaluate import Judged as JudgedRankings
 from semsearch.metrics.evaluate import measure_values
 from semsearch.ranking.fusion import fuse
@@ -83,7 +83,7 @@ def rankings(
 
 def _reranked(judged: Judged, fused: Candidates, setting: Ranking, k: int) -> Candidates:
     """Candidates (Q, m) with the scores of a setting, in the order of the fused ranking."""
-    if setting.rerank == NONE:
+    if setting.rerank not in judged.second:
         return fused
     read = head(fused, setting.rerank_depth)
     second = np.take_along_axis(judged.second[setting.rerank], np.maximum(read.ids, 0), axis=1)
