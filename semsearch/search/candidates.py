@@ -111,9 +111,9 @@ class CandidateSource:
         """How well the encoder reads the corpus."""
         return recorded_reading(self.snapshot, self._reader.connection)
 
-    @cached_property
+    @property
     def ranking(self) -> Ranking | None:
-        """How this index was tuned to rank, if it was."""
+        """How this index was tuned to rank, if it was: read anew, tuning makes no generation."""
         return tuned_ranking(self.snapshot, self._reader.connection)
 
     def background(self, queries: Floats) -> tuple[Floats, Floats]:
