@@ -87,10 +87,20 @@ def _facts(reader: Reader) -> dict[str, Any]:
         "lexical_index": lexical is not None,
         "language": language,
         "stemming": stemming(language) if language else None,
+        "ranking": _ranking(snapshot, reader),
         "unknown_tokens": reading.unknown,
         "foreign_to_model": reading.foreign,
         "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
     }
+
+
+def _ranking(snapshot: Snapshot, reader: Reader) -> dict[str, str | float] | None:
+    """The settings that tuning changed, None where the index ranks by the default."""
+    from semsearch.evaluation.tuning.grid import changes
+    from semsearch.ranking.tuned import tuned_ranking
+
+    ranking = tuned_ranking(snapshot, reader.connection)
+    return changes(ranking) if ranking else None
 
 
 def _token_facts(snapshot: Snapshot) -> dict[str, Any]:
@@ -115,6 +125,9 @@ def _shown(name: str, value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, list):
         return ", ".join(value) or "-"
+    if name == "ranking":
+        tuned = ", ".join(f"{setting} {to}" for setting, to in (value or {}).items())
+        return f"tuned: {tuned}" if tuned else "default"
     if isinstance(value, dict):
         return ", ".join(f"{recall:.3f} at {dims}" for dims, recall in value.items()) or "1 (exact)"
     return "-" if value is None else str(value)
