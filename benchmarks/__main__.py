@@ -16,6 +16,7 @@ from benchmarks.setting import Setting
 
 NAMES = (
     "quality",
+    "rankings",
     "scoring",
     "encoding",
     "peers",

@@ -102,8 +102,7 @@ def rankings(index, labelled, mode, dims=None):
 
 def test_every_number_is_that_of_a_ranking_made_by_hand(indexed, labelled):
     plain = Ranking(fusion="rrf", dense_weight=0.5, rerank="none")
-    wanted = Wanted(MODES, [128, 64], ranking=plain)
-    report = evaluate_pipelines(indexed, labelled, wanted)
+    report = evaluate_pipelines(indexed, labelled, Wanted(MODES, [128, 64], ranking=plain))
     qrels = read_qrels(labelled / "qrels" / "test.tsv")
     for row in report.results:
         run = rankings(indexed, labelled, row.mode, row.dims)

@@ -1,6 +1,7 @@
 """What measuring says of rerankers and tuned rankings: the rows, their runs, the notes."""
 
 import json
+from typing import cast
 
 import pytest
 from click.testing import CliRunner
@@ -18,7 +19,7 @@ from semsearch.evaluation.systems import parse_system, short_names
 from semsearch.metrics import evaluate_run
 from semsearch.ranking.settings import Ranking
 from semsearch.ranking.tuned import record_ranking
-from semsearch.search.options import Options
+from semsearch.search.options import Mode, Options
 from tests.fakes import FakeEncoder, make_documents, opened
 from tests.test_evaluate import write_set
 
@@ -51,6 +52,10 @@ def ranked(index, labelled, options):
     return as_run(data, index.searcher.rank([q.text for q in data.queries], 100, options))
 
 
+def mode_of(row: ResultRow) -> Mode:
+    return cast("Mode", row.mode)
+
+
 def tune_to(index, ranking):
     with open_for_writing(Layout(index.folder)) as writer:
         record_ranking(writer, ranking)
@@ -63,7 +68,7 @@ def tune_to(index, ranking):
 def test_every_row_is_what_searching_with_its_options_gives(indexed, labelled):
     report = evaluate(indexed, labelled, measuring=KEEP)
     for row in report.results:
-        options = Options(row.mode, row.dims, exact=True, rerank=row.rerank)
+        options = Options(mode_of(row), row.dims, exact=True, rerank=row.rerank)
         assert row.run == ranked(indexed, labelled, options)
     default, fused = report.results[:2]
     assert (default.rerank, fused.rerank) == ("self", "none")
@@ -80,14 +85,14 @@ def test_a_reranker_alone_is_the_default_pipeline_with_it(indexed, labelled):
 def test_modes_are_reranked_as_query_does_unless_told(indexed, labelled):
     rows = evaluate(indexed, labelled, modes=["hybrid", "dense"], dims=[64]).results
     assert [(row.mode, row.rerank) for row in rows] == [("hybrid", "self"), ("dense", "none")]
-    modes = ["dense", "lexical"]
+    modes: list[Mode] = ["dense", "lexical"]
     rows = evaluate(indexed, labelled, modes=modes, rerank="self", measuring=KEEP).results
     assert [(r.mode, r.dims, r.rerank) for r in rows] == [
         ("dense", 128, "self"),
         ("lexical", None, "self"),
     ]
     for row in rows:
-        assert row.run == ranked(indexed, labelled, Options(row.mode, rerank="self"))
+        assert row.run == ranked(indexed, labelled, Options(mode_of(row), rerank="self"))
 
 
 def test_another_ranking_changes_what_it_names(indexed, labelled):
