@@ -222,6 +222,23 @@ def test_a_text_is_encoded_once_for_a_query():
     assert found[0, 0] == found[0, 1]
 
 
+def test_what_was_computed_is_kept_and_given_up_when_there_is_too_much(monkeypatch):
+    monkeypatch.setattr("semsearch.ranking.late_interaction._MOST_KEPT", 6)
+    encoder: Any = FakeEncoder()
+    reranker, asked = reranker_of(encoder, {2, 9})
+    one = np.zeros((1, 4), np.float32)
+    first = reranker.score(QUERIES[:1], Candidates(np.array([[1, 2, 3, 4]]), one))
+    assert asked == [1, 3, 4]
+    found = reranker.score(QUERIES[:1], Candidates(np.array([[1, 2, 3, 4]]), one))
+    np.testing.assert_array_equal(found, first)
+    assert asked == [1, 3, 4]
+    for vids in ([1, 2, 5, 6], [7, 8, 9, 10], [10, 1, 3, 4]):  # more than are kept
+        found = reranker.score(QUERIES[:1], Candidates(np.array([vids]), one))
+        expected = [late_interaction(encoder, QUERIES[0], TEXTS[vid]) for vid in vids]
+        np.testing.assert_allclose(found[0], expected, atol=2e-6)
+    assert asked == [1, 3, 4, 5, 6, 7, 8, 10, 1, 3, 4]
+
+
 def test_nothing_to_rerank():
     encoder: Any = FakeEncoder()
     reranker, asked = reranker_of(encoder, set())

@@ -75,13 +75,10 @@ class SelfReranker:
         there, stored = self._codes_of(vids)
         if there.all():
             return stored
-        missing = vids[~there].tolist()
-        if len(self._computed) + len(missing) > _MOST_KEPT:
-            self._computed.clear()
-        self._compute([vid for vid in missing if vid not in self._computed])
+        made = self._made(vids[~there].tolist())
         ends = np.cumsum(stored.counts)
         parts = [
-            stored.codes[end - count : end] if present else self._computed[vid]
+            stored.codes[end - count : end] if present else made[vid]
             for vid, present, end, count in zip(
                 vids.tolist(), there.tolist(), ends.tolist(), stored.counts.tolist(), strict=True
             )
@@ -89,10 +86,21 @@ class SelfReranker:
         counts = np.array([len(part) for part in parts], np.int64)
         return Codes(np.concatenate(parts), counts)
 
-    def _compute(self, vids: Sequence[int]) -> None:
-        """Make the codes of passages that have none stored, as indexing would have made them."""
+    def _made(self, vids: Sequence[int]) -> dict[int, NDArray[np.uint8]]:
+        """The codes of passages that have none stored: what is kept of them, and new ones."""
+        kept = {vid: self._computed.get(vid) for vid in vids}
+        found = {vid: codes for vid, codes in kept.items() if codes is not None}
+        new = self._compute([vid for vid in vids if vid not in found])
+        if len(self._computed) + len(new) > _MOST_KEPT:
+            self._computed.clear()
+        self._computed.update(new)
+        return found | new
+
+    def _compute(self, vids: Sequence[int]) -> dict[int, NDArray[np.uint8]]:
+        """The codes of passages, as indexing would have made them."""
+        made: dict[int, NDArray[np.uint8]] = {}
         if not vids:
-            return
+            return made
         log.warning(
             "passages without token vectors: theirs are computed for each query, which takes its"
             " time; `semsearch compact --token-vectors` keeps them, --rerank none does without"
@@ -106,6 +114,7 @@ class SelfReranker:
             found = self._codec.encode(rows, lengths)
             parts = np.split(found.codes, np.cumsum(found.counts)[:-1])
             for position, part in zip(positions.tolist(), parts, strict=True):
-                self._computed.update(dict.fromkeys(by_text[texts[position]], part))
+                made.update(dict.fromkeys(by_text[texts[position]], part))
 
         self._encoder.encode_documents(texts, token_sink=keep)
+        return made

@@ -38,16 +38,17 @@ class Ranking:
         """Refuse what cannot be meant, wherever it comes from."""
         if self.fusion not in FUSIONS:
             raise UsageError(f"unknown fusion {self.fusion!r}: choose one of {', '.join(FUSIONS)}")
-        if not isinstance(self.rerank, str) or not self.rerank:
+        values: dict[str, Any] = asdict(self)  # read from a file they may be anything
+        if not isinstance(values["rerank"], str) or not self.rerank:
             raise UsageError(f"rerank must be self, none or a cross-encoder, not {self.rerank!r}")
         for name in ("dense_weight", "rerank_weight"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{name} must be between 0 and 1, not {getattr(self, name)}")
+            if not 0 <= values[name] <= 1:
+                raise UsageError(f"{name} must be between 0 and 1, not {values[name]}")
         for name in ("depth", "rerank_depth"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or not 1 <= value <= MOST_CANDIDATES:
+            if not isinstance(values[name], int) or not 1 <= values[name] <= MOST_CANDIDATES:
                 raise UsageError(
-                    f"{name} must be a whole number between 1 and {MOST_CANDIDATES}, not {value}"
+                    f"{name} must be a whole number between 1 and {MOST_CANDIDATES},"
+                    f" not {values[name]}"
                 )
 
     def changed(self, settings: Mapping[str, str]) -> Ranking:
