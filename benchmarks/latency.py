@@ -18,12 +18,15 @@ from benchmarks.setting import MODEL, Setting
 from benchmarks.startup import imported
 from benchmarks.texts import checksum, write_jsonl
 from semsearch.corpus import BeirDataset, read_corpus
-from semsearch.ranking.fusion import reciprocal_rank_fusion
-from semsearch.ranking.settings import DEFAULT_RANKING
+from semsearch.ranking.fusion import fuse
+from semsearch.ranking.rerank import head, mixed
 from semsearch.search import Index
 from semsearch.search.candidates import EVERYTHING
 from semsearch.search.owners import Owners
-from semsearch.types import Document
+from semsearch.search.pool import build_pool
+from semsearch.search.questions import Questions
+from semsearch.search.rerankers import Rerankers
+from semsearch.types import Candidates, Document
 
 P50_MS, BATCH_RATIO, UNCHANGED_SECONDS = 5.0, 2.5, 5.0
 RUNTIMES = ("torch", "openvino", "transformers")
@@ -106,21 +109,45 @@ def _singles(index: Index, texts: Sequence[str]) -> tuple[list[tuple[float, floa
     times: Times = {}
     for text in texts:
         _timed(times, "whole", index.search, text, _K)
-    searcher, source = index.searcher, index.searcher.source
-    rotation = searcher.snapshot.rotation
+    stages = _Stages(index)
     for text in texts:
-        vectors = _timed(times, "encode", searcher.encode, [text])
-        if rotation is not None:
-            vectors = vectors @ rotation
-        near = _timed(times, "dense", source.dense, vectors, DEFAULT_RANKING.depth, EVERYTHING)
-        words = _timed(times, "lexical", source.words, [text], DEFAULT_RANKING.depth, EVERYTHING)
-        fused = _timed(times, "fuse", reciprocal_rank_fusion, [near, words])
-        [ranking] = _timed(
-            times, "owners", Owners(index.reader, index.searcher.snapshot).rank, fused, _K
-        )
-        _timed(times, "fetch", index.reader.documents_of, [ranked.vid for ranked in ranking])
+        stages.run(times, text)
     kept = {name: found[_WARM:] for name, found in times.items()}
     return kept.pop("whole"), kept
+
+
+class _Stages:
+    """The default pipeline as ``semsearch.search.stages`` has it, one stage after the other."""
+
+    def __init__(self, index: Index) -> None:
+        self._searcher, self._reader = index.searcher, index.reader
+        self._snapshot = index.searcher.snapshot
+        self._source = index.searcher.source
+        self._ranking = index.searcher.ranking
+        self._encoder = index.encoder_for(self._snapshot)
+        self._rerankers = Rerankers(self._reader)
+
+    def run(self, times: Times, text: str) -> None:
+        depth = self._ranking.depth
+        owners = Owners(self._reader, self._snapshot)
+        asked = _timed(times, "encode", self._searcher.encode, [text])
+        rotation = self._snapshot.rotation
+        vectors = asked.vectors if rotation is None else asked.vectors @ rotation
+        near = _timed(times, "dense", self._source.dense, vectors, depth, EVERYTHING)
+        words = _timed(times, "lexical", self._source.words, [text], depth, EVERYTHING)
+        near, words = owners.one_each([near, words])
+        pool = _timed(
+            times, "pool", build_pool, self._source, [text], vectors, near, words, asked.known
+        )
+        first = _timed(times, "fuse", fuse, pool, self._ranking.fusion, self._ranking.dense_weight)
+        final = _timed(times, "rerank", self._reranked, text, asked, first)
+        [ranking] = _timed(times, "owners", owners.rank, final, _K)
+        _timed(times, "fetch", self._reader.passages_of, [ranked.vid for ranked in ranking])
+
+    def _reranked(self, text: str, asked: Questions, first: Candidates) -> Candidates:
+        reranker = self._rerankers.late_interaction(self._encoder, asked, self._snapshot)
+        second = reranker.score([text], head(first, self._ranking.rerank_depth))
+        return mixed(first, second, self._ranking.rerank_weight * asked.known)
 
 
 def _timed(times: Times, name: str, work: Callable[..., T], *arguments: object) -> T:
