@@ -128,6 +128,20 @@ def passage_texts(
             yield passage.vid, document.passage(passage.start, passage.end)
 
 
+def passages_by_document(connection: sqlite3.Connection, gen: int) -> Iterator[PassageRow]:
+    """The passages live in ``gen``, document by document, each one's in order, checked."""
+    with closing(connection.cursor()) as cursor:
+        cursor.execute(
+            "SELECT p.* FROM passage p JOIN document d ON d.doc_id = p.doc_id"
+            " WHERE d.added_gen <= ? AND (d.deleted_gen IS NULL OR d.deleted_gen > ?)"
+            " ORDER BY p.doc_id, p.ord",
+            (gen, gen),
+        )
+        for row in cursor:
+            check_row("passage", row[0], row[:-1], row[-1])
+            yield PassageRow(*row[:-1])
+
+
 def vids_of(connection: sqlite3.Connection, doc_ids: Ints) -> Ints:
     """The vids of all passages of these documents, ascending."""
     # One row of JSON: thousands of rows take longer to hand over than to find.
