@@ -40,19 +40,20 @@ class Codes(NamedTuple):
 class TokenCodec:
     """Turns token vectors of one width into codes, the same on every machine and in every run.
 
-    ``bits`` is a code's number of components, as many as a vector has in whole bytes; ``width``
-    its bytes.
+    ``bits`` is a code's number of components, a multiple of 8 and without one given as many as a
+    vector has in whole bytes; ``width`` its bytes. ``pooled`` neighbouring tokens share a code.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, *, pooled: int = POOLED, bits: int | None = None) -> None:
         self.dim = dim
-        self.bits = max(8, dim // 8 * 8)
+        self.pooled = pooled
+        self.bits = max(8, dim // 8 * 8) if bits is None else bits
         self.width = self.bits // 8
 
     @property
     def name(self) -> str:
         """What tells these codes from those of another width, or of another version."""
-        return f"signs {self.bits}/{self.dim} pooled {POOLED}"
+        return f"signs {self.bits}/{self.dim} pooled {self.pooled}"
 
     @property
     def projection(self) -> Floats:
@@ -64,7 +65,7 @@ class TokenCodec:
 
         ``lengths`` int64 (n,), how many rows each text has; 0 gives no codes.
         """
-        pooled, counts = _pooled(rows, lengths)
+        pooled, counts = _pooled(rows, lengths, self.pooled)
         with one_blas_thread():
             projected = pooled @ self.projection
         return Codes(np.packbits(projected >= 0, axis=1), counts)
@@ -115,15 +116,15 @@ def _directions(dim: int, bits: int) -> Floats:
     return unique.T if wide else unique
 
 
-def _pooled(rows: Floats, lengths: Ints) -> tuple[Floats, Ints]:
-    """Sums of each text's neighbouring rows, and how many sums each text has."""
-    counts = -(-lengths // POOLED)
+def _pooled(rows: Floats, lengths: Ints, together: int) -> tuple[Floats, Ints]:
+    """Sums of ``together`` neighbouring rows of each text, and how many sums each text has."""
+    counts = -(-lengths // together)
     text = np.repeat(np.arange(len(lengths)), counts)
     place = np.arange(len(text)) - (np.cumsum(counts) - counts)[text]
     ends = np.cumsum(lengths)
-    starts, ends = (ends - lengths)[text] + POOLED * place, ends[text]
+    starts, ends = (ends - lengths)[text] + together * place, ends[text]
     sums = np.zeros((len(starts), rows.shape[1]), np.float32)
-    for step in reversed(range(POOLED)):  # a fifth of what add.reduceat takes, in its order
+    for step in reversed(range(together)):  # a fifth of what add.reduceat takes, in its order
         at = starts + step
         over = at >= ends
         at[over] = starts[over]

@@ -78,6 +78,25 @@ def test_a_code_holds_the_signs_of_three_neighbours_together(dim):
     np.testing.assert_array_equal(signs(found.codes, codec), wanted)
 
 
+@pytest.mark.parametrize(("pooled", "bits"), [(1, 16), (2, 16), (2, 8), (5, 8)])
+def test_codes_of_other_widths_and_pools(pooled, bits):
+    codec = TokenCodec(16, pooled=pooled, bits=bits)
+    assert codec.name == f"signs {bits}/16 pooled {pooled}" != TokenCodec(16).name
+    gram = codec.projection.astype(np.float64).T @ codec.projection
+    np.testing.assert_allclose(gram, np.eye(bits), atol=1e-6)
+    rows, lengths = token_rows(12, 16), [7, 0, 5]
+    found = codec.encode(rows, np.array(lengths))
+    assert found.counts.tolist() == [-(-length // pooled) for length in lengths]
+    texts = [rows[:7], rows[7:7], rows[7:]]
+    groups = [
+        text[start : start + pooled] for text in texts for start in range(0, len(text), pooled)
+    ]
+    wanted = np.array([group.astype(np.float64).sum(0) @ codec.projection for group in groups])
+    np.testing.assert_array_equal(signs(found.codes, codec), np.where(wanted >= 0, 1, -1))
+    query = codec.project(token_rows(3, 16, seed=4))
+    np.testing.assert_allclose(codec.scores(query, found), naive(codec, query, found), atol=1e-6)
+
+
 def test_a_token_that_is_zero_has_a_code_like_any_other():
     codec = TokenCodec(16)
     found = codec.encode(np.zeros((2, 16), np.float32), np.array([2]))
