@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from math import erfc, sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semsearch.metrics import PairedTest, paired_test
+from semsearch.metrics import PairedTest, bootstrap_interval
 
 if TYPE_CHECKING:
     from semsearch.types import Ints
@@ -36,7 +37,8 @@ class Validated:
     """What cross-validation found.
 
     ``held_out`` float64 (Q,) is each query's value under the setting that the other folds chose;
-    ``gain`` compares it with the default's. ``chosen`` is the setting that all queries choose.
+    ``gain`` compares it with the default's (see ``held_out_gain``). ``chosen`` is the setting that
+    all queries choose.
     """
 
     folds: tuple[Fold, ...]
@@ -63,8 +65,30 @@ def validate(
             float(values[row][part].mean()) for part in (~out, out) for row in (setting, default)
         ]
         found.append(Fold(setting, int(out.sum()), *means))
-    gain = paired_test(held_out, values[default], seed=seed)
+    gain = held_out_gain(held_out, values[default], len(found), seed)
     return Validated(tuple(found), choose(values, default, costs), held_out, gain)
+
+
+def held_out_gain(
+    held_out: NDArray[np.float64], default: NDArray[np.float64], folds: int, seed: int = 0
+) -> PairedTest:
+    """The mean of ``held_out`` minus that of ``default``, both (Q,), with its 95 % interval and p.
+
+    The bootstrap interval is widened by sqrt(1 + K / (K - 1)) for K folds, 1.5 for five: what two
+    folds chose was learned from mostly the same queries, so their values are not independent
+    (Nadeau and Bengio, "Inference for the generalization error", Machine Learning 52, 2003). On
+    noise, choosing among 80 settings by 60 queries, a gain is claimed 1 % of the time; unwidened 8
+    %. ``p`` is two-sided and normal, of the same width.
+    """
+    wider = sqrt(1 + folds / (folds - 1))
+    difference = held_out - default
+    mean = float(difference.mean())
+    low, high = (
+        mean + wider * (bound - mean) for bound in bootstrap_interval(difference, seed=seed)
+    )
+    error = wider * float(difference.std(ddof=1)) / sqrt(len(difference))
+    p = erfc(abs(mean) / error / sqrt(2)) if error > 0 else float(mean == 0)
+    return PairedTest(mean, low, high, p)
 
 
 def choose(values: NDArray[np.float64], default: int, costs: Sequence[int]) -> int:

@@ -41,7 +41,8 @@ class Tuned:
 
     ``chosen`` is what all queries choose, ``chosen_mean`` its mean on the same queries, so it is
     flattered; ``held_out_mean`` is that of the choices on queries they did not see, ``gain`` its
-    difference to the default with its 95 % interval. ``stored`` says whether the index ranks so.
+    difference to the default with its 95 % interval, widened for the folds. ``stored`` says whether
+    the index ranks so.
     """
 
     measure: str

@@ -21,6 +21,7 @@ from semsearch.evaluation.tuning.outcome import Tuned, outcome
 from semsearch.evaluation.tuning.values import Labelled, Progress, values_of
 from semsearch.metrics import Measure
 from semsearch.ranking.settings import DEFAULT_RANKING, Ranking
+from semsearch.types import Query
 
 if TYPE_CHECKING:
     from semsearch.search.facade import Index
@@ -69,9 +70,9 @@ def tune(
     The split is ``dev``, else ``train``: ``test`` only where it is named, for what was tuned on is
     no longer held out.
 
-    Raises InputError for fewer than 20 labelled queries and where no relevant document is in the
-    index, UsageError for a set without such a split, an unknown measure or a cross-encoder that is
-    none, NotFound, Mismatch, Locked.
+    Raises InputError for fewer than 20 different labelled queries and where no relevant document is
+    in the index, UsageError for a set without such a split, an unknown measure or a cross-encoder
+    that is none, NotFound, Mismatch, Locked.
     """
     wanted = Measure.parse(measure)
     if not 2 <= tuning.folds <= FEWEST:
@@ -85,7 +86,7 @@ def tune(
     values = values_of(index.searcher, labelled, wanted, grid, tuning.on_progress)
     settings = settings_of(grid)
     default = settings.index(DEFAULT_RANKING)
-    groups = [" ".join(query.text.split()).casefold() for query in labelled.queries]
+    groups = [_words(query) for query in labelled.queries]
     folds = make_folds(groups, tuning.folds, tuning.seed)
     costs = [len(changes(setting)) for setting in settings]
     found = validate(values, default, costs, folds, tuning.seed)
@@ -147,12 +148,18 @@ def _labelled(dataset: BeirDataset, tuning: Tuning) -> Labelled:
         for query in dataset.queries
         if query.text.strip() and max(dataset.qrels[query.id].values(), default=0) >= 1
     ]
-    if len(queries) < FEWEST:
+    different = len({_words(query) for query in queries})
+    if different < FEWEST:
         raise InputError(
-            f"only {len(queries)} labelled queries with a relevant document: tuning needs"
-            f" {FEWEST} or more to tell a gain from chance"
+            f"only {different} different queries have a relevant document: tuning needs {FEWEST}"
+            " or more to tell a gain from chance"
         )
     if len(queries) > MOST:
         drawn = np.random.default_rng(tuning.seed).choice(len(queries), MOST, replace=False)
         queries = [queries[number] for number in sorted(drawn.tolist())]
     return Labelled(queries, dataset.qrels, tuning.ignore_identical_ids)
+
+
+def _words(query: Query) -> str:
+    """What queries of one text share: they are held out together."""
+    return " ".join(query.text.split()).casefold()
