@@ -392,9 +392,9 @@ def test_a_report_of_other_measures_can_be_printed(tmp_path, labelled):
         with pytest.raises(UsageError, match="no measure given"):
             evaluate(index, labelled, measuring=Measuring(()))
     lines = str(report).splitlines()
-    assert lines[0].split() == ["mode", "dims", "p@2"]
-    assert "; [low, high] is the 95 % bootstrap interval of p@2" in lines[4]
-    at = lines.index("by kind, hybrid 32")
+    assert lines[0].split() == ["mode", "rerank", "dims", "p@2"]
+    assert "; [low, high] is the 95 % bootstrap interval of p@2" in lines[5]
+    at = lines.index("by kind, hybrid + self 32")
     assert [line.split()[:2] for line in lines[at + 1 :]] == [
         ["kind", "queries"],
         ["a", "1"],
