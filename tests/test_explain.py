@@ -1,7 +1,8 @@
 """Explanations, compared with every score computed again by brute force."""
 
 import json
-from dataclasses import fields
+import re
+from dataclasses import fields, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,9 +12,12 @@ from click.testing import CliRunner
 import semsearch.encoders
 from semsearch.cli.main import cli
 from semsearch.collection.reader import Reader
+from semsearch.errors import NotFound
 from semsearch.maxsim import TokenCodec
 from semsearch.ranking.settings import Ranking
 from semsearch.search.options import MODES, Options
+from semsearch.search.why import standing
+from semsearch.store.filters import parse_filter
 from semsearch.types import Candidates, Document, Place, Setting
 from tests.fakes import FakeEncoder, index_into, make_documents, opened
 from tests.lexical_oracle import Oracle
@@ -355,3 +359,50 @@ def test_wrong_values_are_one_line(command, tmp_path, arguments, message):
     text = [] if "--queries" in arguments else ["car"]
     error = command(*text, *arguments, code=2).splitlines()[-1]
     assert error.startswith(f"Error: {message}")
+
+
+# Why a document is not among the hits
+
+
+def test_why_not(corpus):
+    searcher = corpus.index.searcher
+    options = Options(ranking=RANKING)
+    deep = searcher.search(QUERY, DEPTH, options)
+
+    def why(name, k=5, **changes):
+        found = standing(searcher, QUERY, name, k, replace(options, **changes))
+        assert (found.setting is None) == (found.hit is None)
+        assert found.hit is None or found.hit.id == name
+        return found.reason, found.hit and found.hit.rank
+
+    assert why(deep[2].id) == ("hit", 3)
+    assert why(deep[7].id) == ("k", 8)
+    assert why(deep[2].id, min_score=deep[1].score) == ("min_score", 3)
+    assert why(deep[2].id, conditions=parse_filter(["year>=3000"])) == ("filter", None)
+    chosen = {hit.id for hit in searcher.search(QUERY, 5, replace(options, diversity=0.7))}
+    left = next(hit for hit in deep[:5] if hit.id not in chosen)
+    assert why(left.id, diversity=0.7) == ("diversity", left.rank)
+    far = min(corpus.vids, key=lambda vid: cosines(corpus, QUERY)[vid])
+    reason, rank = why(corpus.owner[far], mode="dense")
+    assert (reason, rank) == ("depth", len(corpus.vids))
+    assert why(corpus.owner[far], mode="lexical")[0] in ("depth", "beyond")
+    with pytest.raises(NotFound, match="no document 'nowhere'"):
+        why("nowhere")
+
+
+def test_why_not_on_the_command_line(command):
+    assert command("nor", "--why", "c").splitlines()[0] == "c is hit 1"
+    out = command("nor", "--why", "a", "-k", "1").splitlines()
+    assert out[0].startswith("a is no hit: its rank is ")
+    assert out[0].endswith(", and 1 were asked for")
+    assert any(line.startswith("     rank ") for line in out)
+    assert command("nor", "--why", "a", "-f", "year>2020").splitlines() == [
+        "a is no hit: the filter leaves it out"
+    ]
+    assert command("nor", "--why", "a", "--mode", "lexical").startswith("a is no hit: it is not")
+    low = command("nor", "--why", "a", "--mode", "dense", "--min-score", "0.99")
+    assert re.match(r"a is no hit: its score, -?0.\d+ at rank \d, is below --min-score\n", low)
+    found = json.loads(command("nor", "--why", "a", "-k", "1", "--json"))
+    assert (found["reason"], found["hit"]["id"], found["query"]["mode"]) == ("k", "a", "hybrid")
+    assert found["hit"]["explain"]["lexical"] == {"rank": None, "score": 0.0}
+    assert "Error: .semsearch: no document 'x'" in command("nor", "--why", "x", code=1)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from semsearch.cli.output import bold, count, on_terminal
 
 if TYPE_CHECKING:
+    from semsearch.search.why import Standing
     from semsearch.types import Explanation, Hit, Place, Setting
 
 _NOT_FOUND = "not found"
@@ -85,6 +86,23 @@ def _rank(place: Place | None) -> str:
 
 def _score(place: Place | None) -> str:
     return _NOTHING if place is None else f"{place.score:.4f}"
+
+
+def reason_line(name: str, found: Standing, k: int) -> str:
+    """Where a document stands, in one sentence."""
+    if found.hit is None:
+        if found.reason == "filter":
+            return f"{name} is no hit: the filter leaves it out"
+        return f"{name} is no hit: it is not among the first 10,000 that the indexes propose"
+    rank, score = f"{found.hit.rank:,}", f"{found.hit.score:.4f}"
+    return {
+        "hit": f"{name} is hit {rank}",
+        "k": f"{name} is no hit: its rank is {rank}, and {k:,} were asked for",
+        "min_score": f"{name} is no hit: its score, {score} at rank {rank}, is below --min-score",
+        "diversity": f"{name} is no hit: at rank {rank}, it is too like those above (--diversity)",
+        "depth": f"{name} is no hit: no index has it among its first candidates; its rank is"
+        f" {rank} when each is asked for {0 if found.setting is None else found.setting.depth:,}",
+    }[found.reason]
 
 
 def highlighted(text: str, explanation: Explanation) -> str:

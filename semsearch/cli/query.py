@@ -13,6 +13,7 @@ import click
 from semsearch.cli.explain import (
     explanation_dict,
     highlighted,
+    reason_line,
     setting_dict,
     setting_lines,
     stage_lines,
@@ -42,6 +43,7 @@ _NARROWEST = 40
 Examples: semsearch query 'parse a date' -k 3
           semsearch query tax -f 'year>=2020' -f 'lang in en,de'
           semsearch query 'parse a date' --explain
+          semsearch query 'parse a date' --why strptime
           semsearch query tax --diversity 0.3
           semsearch query tax --rerank none --ranking fusion=rrf --ranking depth=200
           semsearch query --queries queries.jsonl --run out.trec
@@ -75,6 +77,9 @@ Examples: semsearch query 'parse a date' -k 3
     "--explain", is_flag=True, help="Show each hit's rank and score in every stage, and its words."
 )
 @click.option(
+    "--why", metavar="ID", help="Tell why this document is not among the hits, or which it is."
+)
+@click.option(
     "--queries",
     type=click.Path(exists=True, dir_okay=False),
     help="A file of queries (JSONL or TSV) instead of TEXT.",
@@ -93,7 +98,8 @@ def query(text: str | None, folder: str, k: int | None, as_json: bool, **options
     --json prints the hits; with --explain an object: "query" says how it was answered, and each of
     "hits" has "explain", with rank and score in "dense" (cosine), "lexical" (BM25), "fused",
     "reranker", "mixed" and "final": null where a stage took no part, a rank of null where an index
-    did not propose the document.
+    did not propose the document. With --why it is "query", "hit" and "reason": hit, filter,
+    min_score, k, diversity, depth (proposed only when the indexes are asked for more) or beyond.
     """
     from semsearch.search.facade import Index
     from semsearch.search.options import Options
@@ -103,8 +109,8 @@ def query(text: str | None, folder: str, k: int | None, as_json: bool, **options
         raise click.UsageError("give either TEXT or --queries FILE")
     if (options["queries"] is None) != (options["run_file"] is None):
         raise click.UsageError("--queries and --run belong together")
-    if options["explain"] and options["queries"]:
-        raise click.UsageError("--explain is for one query, not for --queries")
+    if (options["explain"] or options["why"] is not None) and options["queries"]:
+        raise click.UsageError("--explain and --why are for one query, not for --queries")
     conditions = parse_filter(options["filters"])
     with Index(folder, options["model"]) as index:
         chosen = Options(
@@ -121,6 +127,9 @@ def query(text: str | None, folder: str, k: int | None, as_json: bool, **options
             _many(index, Path(options["queries"]), Path(options["run_file"]), most, chosen)
             return
         wanted = sys.stdin.read() if text == "-" else str(text)
+        if options["why"] is not None:
+            _why(index, wanted, options["why"], 10 if k is None else k, chosen, as_json)
+            return
         setting, hits = _answer(index, wanted, 10 if k is None else k, chosen, options["explain"])
         if not len(index.searcher.snapshot.rows):
             note(f"{folder} is empty: add documents with `semsearch index CORPUS -i {folder}`")
@@ -139,6 +148,22 @@ def _answer(
     if explain:
         return index.searcher.explain(text, k, options)
     return None, index.searcher.search(text, k, options)
+
+
+def _why(index: Index, text: str, name: str, k: int, options: Options, as_json: bool) -> None:
+    from semsearch.search.why import standing
+
+    found = standing(index.searcher, text, name, k, options)
+    setting = None if found.setting is None else setting_dict(found.setting)
+    if as_json:
+        hit = None if found.hit is None else _as_dict(found.hit)
+        print_json({"query": setting, "reason": found.reason, "hit": hit})
+        return
+    click.echo(reason_line(one_line(name), found, k))
+    for line in () if found.setting is None else setting_lines(found.setting):
+        click.echo(line)
+    if found.hit is not None:
+        print_hits([found.hit])
 
 
 def _many(index: Index, queries_file: Path, run_file: Path, k: int, options: Options) -> None:
