@@ -17,6 +17,7 @@ from benchmarks.setting import Setting
 NAMES = (
     "quality",
     "rankings",
+    "late_interaction",
     "scoring",
     "encoding",
     "peers",
@@ -54,7 +55,7 @@ def main() -> int:
                 failed.append(name)
     if arguments.write_readme:
         if problem := readme.draw():
-            print(f"no picture of growth: {problem}", file=sys.stderr)
+            print(f"no pictures: {problem}", file=sys.stderr)
         for name in readme.write():
             print(f"no result of {name} yet", file=sys.stderr)
     return 1 if failed else 0

@@ -1,6 +1,7 @@
-"""The picture of how costs grow: ``python -m benchmarks.plot``, in the environment ``plot``.
+"""The pictures of results: ``python -m benchmarks.plot``, with matplotlib.
 
-Four small charts of the newest result of ``growth``, both axes logarithmic.
+How costs grow: four small charts of the newest result of ``growth``, both axes logarithmic. What
+the bytes of a token buy: one curve for each set of the newest result of ``late_interaction``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PATH = RESULTS / "growth.png"
+CURVE = RESULTS / "late_interaction.png"
 _CHARTS: dict[str, tuple[str, ...]] = {
     "indexing, seconds": ("seconds", "processor seconds"),
     "indexing, peak memory, MiB": ("peak MiB", "before the vector index"),
@@ -23,7 +25,8 @@ _CHARTS: dict[str, tuple[str, ...]] = {
     "query, ms": ("query p50 ms", "p99 ms"),
 }
 _LINEAR = ("seconds", "disk MiB")
-_COLOURS = ("#1f5fa8", "#c8641e")
+_COLOURS = ("#1f5fa8", "#c8641e", "#3c7a3c")
+_NO_SETS = ("kept", "bytes a token", "mean", "difference", "95 % interval")
 
 
 def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -65,12 +68,50 @@ def _dress(axes: Axes, title: str) -> None:
     axes.legend(fontsize=9, frameon=False)
 
 
+def draw_curve(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write the rows of the benchmark ``late_interaction`` as a PNG: gain over no reranking.
+
+    The best of several ways to spend the same bytes is on the line, the others are points. Raises
+    ImportError without matplotlib.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4.4), dpi=100, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    none, *kept = sorted(rows, key=lambda row: row["bytes a token"])
+    sets = [name for name in rows[0] if name not in _NO_SETS]
+    for name, colour in zip(sets, _COLOURS, strict=False):
+        best: dict[float, float] = {}
+        for row in kept:
+            size, gain = row["bytes a token"], row[name] - none[name]
+            best[size] = max(gain, best.get(size, gain))
+            axes.plot(size, gain, "o", color=colour, markersize=5)
+        axes.plot([*best], [*best.values()], color=colour, label=name, linewidth=1.8)
+    axes.axhline(0, color="#808080", linestyle=":", linewidth=1.4, label="no reranking")
+    axes.set_xscale("log", base=2)
+    axes.set_title("nDCG@10 gained by reranking", loc="left", fontsize=11)
+    axes.set_xlabel("bytes a token", fontsize=9)
+    axes.grid(visible=True, which="major", color="#dddddd", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.set_xticks(sorted({row["bytes a token"] for row in kept}))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=9, frameon=False)
+    figure.savefig(path, metadata={"Software": None})
+
+
+PICTURES = {"growth": (draw, PATH), "late_interaction": (draw_curve, CURVE)}
+"""How a benchmark's rows are drawn, and where to."""
+
+
 def main() -> None:
-    """Draw the newest result."""
-    record = newest("growth")
-    if record is None:
-        raise SystemExit("no result of growth yet")
-    draw(record["rows"], PATH)
+    """Draw the newest results, where there are some."""
+    for name, (drawn, path) in PICTURES.items():
+        record = newest(name)
+        if record is not None:
+            drawn(record["rows"], path)
 
 
 if __name__ == "__main__":

@@ -161,8 +161,8 @@ def _means(result: Result, gains: dict[str, list[Values]]) -> None:
     rows = result.more.setdefault("The default's mean gain over the sets, each counting alike", [])
     for what, differences in gains.items():
         mean, low, high = mean_of_sets(differences)
-        rows.append({"over": what, "sets": len(differences), "gain": _signed(mean),
-                     "95 % interval": f"[{_signed(low)}, {_signed(high)}]"})  # fmt: skip
+        rows.append({"over": what, "sets": len(differences), "gain": signed(mean),
+                     "95 % interval": f"[{signed(low)}, {signed(high)}]"})  # fmt: skip
         result.goals.append(Goal(f"mean gain over {what}, lower bound", "> 0", low, low > 0))
 
 
@@ -200,9 +200,9 @@ def _row(dataset: str, queries: int, way: str, mean: float, bounds: Interval | N
 
 
 def _tested(test: PairedTest) -> Row:
-    interval = f"[{_signed(test.low)}, {_signed(test.high)}]"
-    return {"difference": _signed(test.difference), "95 % interval": interval, "p": f"{test.p:.4f}"}
+    interval = f"[{signed(test.low)}, {signed(test.high)}]"
+    return {"difference": signed(test.difference), "95 % interval": interval, "p": f"{test.p:.4f}"}
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
     return f"{value:+.4f}"

@@ -12,7 +12,10 @@ from benchmarks import plot
 from benchmarks.results import Goal, Result, newest, parts
 
 README = Path(__file__).with_name("README.md")
-_PICTURE = "Time, memory, disk and a query's time over the number of documents"
+_PICTURES = {
+    "growth": "Time, memory, disk and a query's time over the number of documents",
+    "late_interaction": "nDCG@10 gained by reranking over the bytes kept for a token",
+}
 _PART = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end -->)", re.S)
 
 
@@ -26,8 +29,8 @@ def write() -> list[str]:
             missing.append(match[2])
             return f"{match[1]}\nNot measured yet.\n\n{match[3]}"
         lines = _lines(record)
-        if match[2] == "growth" and plot.PATH.is_file():
-            lines += ["", f"![{_PICTURE}](results/{plot.PATH.name})"]
+        if match[2] in _PICTURES and (path := plot.PICTURES[match[2]][1]).is_file():
+            lines += ["", f"![{_PICTURES[match[2]]}](results/{path.name})"]
         return match[1] + "\n" + "\n".join(lines) + "\n\n" + match[3]
 
     text = README.read_text(encoding="utf-8")
@@ -36,7 +39,7 @@ def write() -> list[str]:
 
 
 def draw() -> str:
-    """Draw the picture of ``growth``; what hindered it, if anything, in a line."""
+    """Draw the pictures of the newest results; what hindered it, if anything, in a line."""
     command = [sys.executable, "-m", "benchmarks.plot"]
     root = README.parent.parent
     done = subprocess.run(command, cwd=root, check=False, capture_output=True, text=True)
