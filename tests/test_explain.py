@@ -351,7 +351,7 @@ def test_settings_and_rerankers_are_chosen(command):
         (["--ranking", "depth"], "--ranking 'depth' is not KEY=VALUE, as in fusion=rrf"),
         (["--ranking", "deep=3"], "unknown setting 'deep': there are fusion, dense_weight"),
         (["--diversity", "1.5"], "diversity must be between 0 and 1, not 1.5"),
-        (["--explain", "--queries", "q.jsonl", "--run", "r"], "--explain is for one query"),
+        (["--explain", "--queries", "q.jsonl", "--run", "r"], "--explain and --why are for one query"),
     ],
 )
 def test_wrong_values_are_one_line(command, tmp_path, arguments, message):
