@@ -26,7 +26,16 @@ from semsearch.search.options import Options
 from semsearch.store import catalog
 from semsearch.store.filters import matches, parse_filter
 from semsearch.types import Document
-from tests.fakes import WORDS, FakeEncoder, index_into, make_documents, opened, searching
+from tests import models
+from tests.fakes import (
+    WORDS,
+    FakeEncoder,
+    index_into,
+    make_documents,
+    opened,
+    real_encoder,
+    searching,
+)
 from tests.lexical_oracle import Oracle
 
 QUERIES = [
@@ -324,6 +333,23 @@ def test_codes_that_are_not_stored_are_computed_when_asked(plain, tmp_path):
         assert [name for name, _ in found] == [name for name, _ in stored]
         np.testing.assert_allclose([s for _, s in found], [s for _, s in stored], atol=1e-5)
     index.close()
+
+
+def test_codes_of_the_real_model_stored_and_computed_score_alike(tmp_path):
+    """Batches of other texts change the last bits of its vectors, so a sign here and there."""
+    texts = models.sentences()[:40]
+    documents = [Document(f"d{n}", text) for n, text in enumerate(texts)]
+    seconds = []
+    for kept in (True, False):
+        with opened(tmp_path / str(kept), real_encoder()) as index:
+            index.add(documents, token_vectors=kept)
+            stages = index.searcher.stages([texts[3], texts[17][:40], "how to copy a folder"])
+        assert stages.second is not None
+        order = np.argsort(stages.first.ids[:, : stages.second.shape[1]], axis=1)
+        seconds.append(np.take_along_axis(stages.second, order, axis=1))
+    assert seconds[0].shape == (3, 40)
+    np.testing.assert_allclose(seconds[0], seconds[1], atol=0.02)
+    assert np.ptp(seconds[0], axis=1).min() > 0.2
 
 
 # Unusual indexes
