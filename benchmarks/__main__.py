@@ -18,6 +18,7 @@ NAMES = (
     "quality",
     "rankings",
     "late_interaction",
+    "reranking",
     "scoring",
     "encoding",
     "peers",
