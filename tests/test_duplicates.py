@@ -15,7 +15,6 @@ from semsearch.collection.writer import open_for_writing
 from semsearch.errors import StorageError, UsageError
 from semsearch.lexical.tokens import words
 from semsearch.search.duplicates import find_duplicates
-from semsearch.store.filters import parse_filter
 from semsearch.types import Document
 from semsearch.vectors import unit
 from tests.fakes import WORDS, FakeEncoder, index_into, lower_limits, opened
@@ -40,8 +39,7 @@ def near_documents(count, seed=1, length=10, **metadata):
 
 
 def found(index, **options):
-    searcher = index.searcher
-    return list(find_duplicates(searcher.reader, searcher.source, **options))
+    return list(index.duplicates(**options))
 
 
 def names(groups, kind):
@@ -156,7 +154,7 @@ def test_filters_and_deleted_documents(tmp_path):
     with open_for_writing(Layout(tmp_path / "idx")) as writer:
         writer.delete([document.id for document in documents[::7]])
     index = opened(tmp_path / "idx", None)
-    groups = found(index, threshold=0.9, conditions=parse_filter(["year>=2002"]))
+    groups = found(index, threshold=0.9, filters=["year>=2002"])
     left = [d for n, d in enumerate(documents) if n % 7 and d.metadata["year"] >= 2002]
     index_into(tmp_path / "left", FakeEncoder(), left)
     assert groups
@@ -164,7 +162,7 @@ def test_filters_and_deleted_documents(tmp_path):
     assert [g.kind for g in groups] == [g.kind for g in alone]
     for group, other in zip(groups, alone, strict=True):
         assert {d.document.id for d in group.documents} == {d.document.id for d in other.documents}
-    assert groups == found(index, threshold=0.9, conditions=parse_filter(["year>=2002"]))
+    assert groups == found(index, threshold=0.9, filters=["year>=2002"])
 
 
 def test_words_tell_what_vectors_cannot(tmp_path, monkeypatch):
@@ -205,6 +203,15 @@ def test_an_index_compacted_meanwhile_is_told(tmp_path):
         compact(writer)
     with pytest.raises(StorageError, match="compacted meanwhile: look for duplicates again"):
         list(groups)
+
+
+def test_documents_added_meanwhile_are_looked_at(tmp_path):
+    encoder = FakeEncoder()
+    index_into(tmp_path / "idx", encoder, [Document("a", "bal car")])
+    with opened(tmp_path / "idx", encoder) as index:
+        assert found(index) == []
+        index.add([Document("b", "bal car")])
+        assert names(found(index), "copies") == [["a", "b"]]
 
 
 # On the command line

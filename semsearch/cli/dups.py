@@ -51,17 +51,15 @@ def dups(folder: str, as_json: bool, limit: int | None, **options: Any) -> None:
     --json prints one object a line for each group: "kind" (copies or near) and "documents", each
     with "id", "title", and its "cosine" and shared "words" with the first.
     """  # fmt: skip
-    from semsearch.search.duplicates import THRESHOLD, WORDS, find_duplicates
+    from semsearch.search.duplicates import THRESHOLD, WORDS
     from semsearch.search.facade import Index
-    from semsearch.store.filters import parse_filter
 
     with Index(folder, None) as index:
-        found = find_duplicates(
-            index.reader,
-            index.searcher.source,
+        index.require()
+        found = index.duplicates(
             threshold=THRESHOLD if options["threshold"] is None else options["threshold"],
             words=WORDS if options["words"] is None else options["words"],
-            conditions=parse_filter(options["filters"]),
+            filters=options["filters"],
         )
         groups = documents = 0
         for group in islice(found, limit):

