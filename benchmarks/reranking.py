@@ -57,9 +57,8 @@ def run(setting: Setting) -> Result:
     raw: dict[str, Any] = {"indexing": runs}
     for name, most in ((_WITH, _STORED), (_WITHOUT, _COMPUTED)):
         setting.note(f"timing the reranker {name}")
-        with semsearch.open(folders[name]) as index:
-            with _quiet():
-                raw[name] = _times(index, texts[: most + _WARM])
+        with semsearch.open(folders[name]) as index, _quiet():
+            raw[name] = _times(index, texts[: most + _WARM])
     tokens = runs[_WITH][0]["tokens"] / size
     result = Result(
         title="What reranking by `self` costs",
