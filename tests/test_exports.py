@@ -29,6 +29,7 @@ PUBLIC = [
     "evaluate_ranking",
     "open",
     "read_corpus",
+    "tune",
 ]
 
 
