@@ -19,6 +19,7 @@ from semsearch.search.options import MODES, Options
 from semsearch.search.why import standing
 from semsearch.store.filters import parse_filter
 from semsearch.types import Candidates, Document, Place, Setting
+from tests.cross_encoder_models import build_cross_encoder, predicted
 from tests.fakes import FakeEncoder, index_into, make_documents, opened
 from tests.lexical_oracle import Oracle
 
@@ -215,6 +216,22 @@ def test_from_python(corpus):
     assert corpus.index.search(QUERY, 3, rerank="none")[0].explanation is None
 
 
+@pytest.mark.slow
+def test_a_cross_encoder_as_reranker(corpus, tmp_path):
+    folder = build_cross_encoder("bert", tmp_path / "cross")
+    options = Options("dense", rerank=str(folder), ranking=replace(RANKING, rerank_weight=1.0))
+    setting, hits = corpus.index.searcher.explain(QUERY, 8, options)
+    raw = predicted(folder, [(QUERY, f"{hit.title} {hit.text}") for hit in hits])
+    scores = [hit.explanation.reranker.score for hit in hits]
+    order = np.argsort(-np.array(scores), kind="stable")
+    assert order.tolist() == list(range(8)), "its own score decides"
+    np.testing.assert_array_equal(np.argsort(-raw, kind="stable"), order)
+    assert [hit.explanation.reranker.rank for hit in hits] == list(range(1, 9))
+    assert [hit.explanation.mixed for hit in hits] == [Place(h.rank, h.score) for h in hits]
+    assert (setting.reranker, setting.rerank_depth) == (str(folder), 8)
+    assert sorted(hit.explanation.dense.rank for hit in hits) == list(range(1, 9))
+
+
 def test_a_ranking_that_was_learned_says_so(tmp_path):
     from semsearch.collection.layout import Layout
     from semsearch.collection.writer import open_for_writing
@@ -351,7 +368,10 @@ def test_settings_and_rerankers_are_chosen(command):
         (["--ranking", "depth"], "--ranking 'depth' is not KEY=VALUE, as in fusion=rrf"),
         (["--ranking", "deep=3"], "unknown setting 'deep': there are fusion, dense_weight"),
         (["--diversity", "1.5"], "diversity must be between 0 and 1, not 1.5"),
-        (["--explain", "--queries", "q.jsonl", "--run", "r"], "--explain and --why are for one query"),
+        (
+            ["--explain", "--queries", "q.jsonl", "--run", "r"],
+            "--explain and --why are for one query",
+        ),
     ],
 )
 def test_wrong_values_are_one_line(command, tmp_path, arguments, message):
