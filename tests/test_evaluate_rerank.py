@@ -20,6 +20,7 @@ from semsearch.metrics import evaluate_run
 from semsearch.ranking.settings import Ranking
 from semsearch.ranking.tuned import record_ranking
 from semsearch.search.options import Mode, Options
+from tests.cross_encoder_models import build_cross_encoder
 from tests.fakes import FakeEncoder, make_documents, opened
 from tests.test_evaluate import write_set
 
@@ -244,3 +245,15 @@ def test_the_page_tells_the_default_from_the_fusion(run, labelled, tmp_path):
     text = page.read_text()
     assert "hybrid + self 128" in text
     assert "hybrid 128" in text
+
+
+def test_a_cross_encoder_is_named_by_its_folder(run, indexed, labelled, tmp_path):
+    folder = str(build_cross_encoder("bert", tmp_path / "pairs"))
+    (row,) = evaluate(indexed, labelled, rerank=folder, measuring=KEEP).results
+    assert (row.mode, row.rerank) == ("hybrid", folder)
+    assert row.run == ranked(indexed, labelled, Options(rerank=folder))
+    result = run("compare", labelled, "hybrid+none", f"hybrid+{folder}", "--json")
+    assert [system["name"] for system in json.loads(result.stdout)["systems"]] == [
+        "hybrid+none",
+        "hybrid+bert",
+    ]
