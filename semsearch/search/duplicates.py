@@ -47,7 +47,7 @@ _BATCH = 512
 _FIRST_NEIGHBOURS = 16
 _MOST_NEIGHBOURS = 256
 _NO_LIMIT = 2**62
-_REMEMBERED = 1 << 15
+_REMEMBERED = 4096
 
 Kind = Literal["copies", "near"]
 
