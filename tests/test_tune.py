@@ -265,8 +265,8 @@ def test_the_command_prints_what_it_found_and_stores_it(shell, copy, bm25_is_rig
     code, out, _ = shell("tune", bm25_is_right)
     assert code == 0
     lines = out.splitlines()
-    assert lines[0].split() == ["chosen", "on", "there", "held", "out", "gain", "ranking"]
-    assert [line.split()[0] for line in lines[1:3]] == ["default", "fold"]
+    assert lines[0].split() == ["fold", "learned", "held", "out", "gain", "ranking"]
+    assert [line.split()[0] for line in lines[1:3]] == ["default", "1"]
     assert "60 queries of split dev" in out
     assert "held-out gain over the default +0." in out
     assert lines[-1] == f"stored in {copy.folder}: dense_weight 0.0, rerank none"
@@ -342,7 +342,7 @@ def test_a_query_without_relevant_documents_is_left_out(index, tmp_path):
     qrels["q00"] = {DOCUMENTS[0].id: 0}
     found = tune(index, in_split(tmp_path, "dev", queries, qrels), store=False)
     assert (found.queries, found.skipped) == (20, 1)
-    assert "1 query without a relevant document left out" in str(found)
+    assert "1 query left out: no document is judged relevant" in str(found)
 
 
 def test_a_dataset_without_texts(tmp_path, index):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -94,30 +94,24 @@ class Tuned:
         return "\n".join(tuned_lines(self))
 
 
-def outcome(
-    found: Validated, settings: list[Ranking], means: tuple[float, float], **facts: Any
-) -> Tuned:
-    """What was validated, in settings instead of their numbers; ``means`` of default and choice."""
-    folds = tuple(
-        FoldResult(settings[f.setting], f.queries, f.learned, f.learned_default, f.held_out,
-                   f.held_out_default)
-        for f in found.folds
-    )  # fmt: skip
-    return Tuned(
-        chosen=settings[found.chosen],
-        default_mean=means[0],
-        chosen_mean=means[1],
-        held_out_mean=float(found.held_out.mean()),
-        gain=found.gain,
-        folds=folds,
-        settings=len(settings),
-        **facts,
+def fold_results(found: Validated, settings: Sequence[Ranking]) -> tuple[FoldResult, ...]:
+    """The folds with the settings that they chose instead of their numbers."""
+    return tuple(
+        FoldResult(
+            settings[fold.setting],
+            fold.queries,
+            fold.learned,
+            fold.learned_default,
+            fold.held_out,
+            fold.held_out_default,
+        )
+        for fold in found.folds
     )
 
 
 def tuned_lines(found: Tuned, mark: Callable[[str], str] | None = None) -> list[str]:
     """The table: default, what each fold chose, what all choose; then gain and verdict."""
-    names = ["default", *(f"fold {n}" for n in range(1, len(found.folds) + 1)), "all"]
+    names = ["default", *(str(n) for n in range(1, len(found.folds) + 1)), "all"]
     rankings = [DEFAULT_RANKING, *(fold.ranking for fold in found.folds), found.chosen]
     learned = [found.default_mean, *(fold.learned for fold in found.folds), found.chosen_mean]
     out: list[float | None] = [None, *(fold.held_out for fold in found.folds), found.held_out_mean]
@@ -126,24 +120,22 @@ def tuned_lines(found: Tuned, mark: Callable[[str], str] | None = None) -> list[
         "" if o is None or u is None else signed(o - u) for o, u in zip(out, usual, strict=True)
     ]
     columns = [
-        words("chosen on", names),
-        Column("there", [Cell(number(value)) for value in learned]),
+        words("fold", names),
+        Column("learned", [Cell(number(value)) for value in learned]),
         Column("held out", [Cell(number(value)) for value in out]),
         Column("gain", [Cell(gain) for gain in gains]),
         words("ranking", [describe(ranking) for ranking in rankings]),
     ]
-    left_out = (
-        f"; {count(found.skipped, 'query', 'queries')} without a relevant document left out"
-        if found.skipped
-        else ""
-    )
-    return [
-        *align(columns, mark),
+    lines = [
         f"{found.measure} of {count(found.queries, 'query', 'queries')} of split {found.split},"
-        f" {count(found.settings, 'setting')} tried; a fold's choice is made on the other folds"
-        f" and held out on its own queries{left_out}",
-        *verdict_lines(found),
+        f" {count(found.settings, 'setting')} tried",
+        "learned: on the queries that the choice was made by, all but the fold's own; held out: on"
+        " the fold's own",
     ]
+    if found.skipped:
+        left_out = count(found.skipped, "query", "queries")
+        lines.append(f"{left_out} left out: no document is judged relevant")
+    return [*align(columns, mark), *lines, *verdict_lines(found)]
 
 
 def verdict_lines(found: Tuned) -> list[str]:

@@ -17,7 +17,7 @@ from semsearch.evaluation.measure import missing_documents
 from semsearch.evaluation.report import MAIN_MEASURE
 from semsearch.evaluation.tuning.choosing import make_folds, validate
 from semsearch.evaluation.tuning.grid import NONE, SELF, changes, make_grid, settings_of
-from semsearch.evaluation.tuning.outcome import Tuned, outcome
+from semsearch.evaluation.tuning.outcome import Tuned, fold_results
 from semsearch.evaluation.tuning.values import Labelled, Progress, values_of
 from semsearch.metrics import Measure
 from semsearch.ranking.settings import DEFAULT_RANKING, Ranking
@@ -90,15 +90,18 @@ def tune(
     folds = make_folds(groups, tuning.folds, tuning.seed)
     costs = [len(changes(setting)) for setting in settings]
     found = validate(values, default, costs, folds, tuning.seed)
-    means = (float(values[default].mean()), float(values[found.chosen].mean()))
-    tuned = outcome(
-        found,
-        settings,
-        means,
+    tuned = Tuned(
         measure=str(wanted),
         split=dataset.split,
         queries=len(labelled.queries),
         skipped=len(dataset.queries) - len(labelled.queries),
+        settings=len(settings),
+        chosen=settings[found.chosen],
+        default_mean=float(values[default].mean()),
+        chosen_mean=float(values[found.chosen].mean()),
+        held_out_mean=float(found.held_out.mean()),
+        gain=found.gain,
+        folds=fold_results(found, settings),
     )
     if store and tuned.chosen_is_new and (tuned.supported or force):
         return store_ranking(index, tuned)
