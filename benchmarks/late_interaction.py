@@ -30,6 +30,7 @@ from semsearch.search.facade import Index
 from semsearch.search.options import Options
 from semsearch.search.owners import Owners
 from semsearch.search.questions import Questions
+from semsearch.threads import one_blas_thread
 from semsearch.types import Candidates
 
 Rows: TypeAlias = NDArray[np.float32]
@@ -166,7 +167,7 @@ def second_scores(
         real = np.flatnonzero(heads[number] >= 0)
         vids = heads[number, real].tolist()
         if codec is None:
-            scores[number, real] = [_max_sim(query, tokens.whole[vid]) for vid in vids]
+            scores[number, real] = _max_sim(query, [tokens.whole[vid] for vid in vids])
             continue
         parts = [tokens.codes[codec.name][vid] for vid in vids]
         counts = np.array([len(part) for part in parts], np.int64)
@@ -175,10 +176,19 @@ def second_scores(
     return scores
 
 
-def _max_sim(query: Rows, passage: NDArray[np.float16]) -> float:
-    if not len(query) or not len(passage):
-        return 0.0
-    return float((query @ passage.astype(np.float32).T).max(axis=1).mean())
+def _max_sim(query: Rows, passages: Sequence[NDArray[np.float16]]) -> Rows:
+    """MaxSim float32 (n,) with whole vectors; 0 where there are none."""
+    found = np.zeros(len(passages), np.float32)
+    some = [number for number, passage in enumerate(passages) if len(passage)]
+    if not len(query) or not some:
+        return found
+    lengths = [len(passages[number]) for number in some]
+    rows = np.concatenate([passages[number] for number in some]).astype(np.float32)
+    with one_blas_thread():
+        similar = query @ rows.T
+    starts = np.cumsum(lengths) - lengths
+    found[some] = np.maximum.reduceat(similar, starts, axis=1).mean(axis=0)
+    return found
 
 
 def _values(index: Index, dataset: BeirDataset, final: Candidates) -> Values:
