@@ -25,6 +25,7 @@ from semsearch.metrics import Measure, evaluate_run
 from semsearch.ranking.settings import DEFAULT_RANKING, Ranking
 from semsearch.search.options import Options
 from semsearch.types import Document, Query
+from tests.cross_encoder_models import build_cross_encoder
 from tests.fakes import WORDS, FakeEncoder, opened
 from tests.test_evaluate import write_lines, write_set
 
@@ -212,6 +213,31 @@ def test_random_labels_claim_nothing(index, tmp_path):
         found = semsearch.tune(index, folder, store=False, tuning=Tuning(seed=seed))
         claimed += found.supported
     assert claimed == 0
+
+
+def test_a_cross_encoder_is_tried_on_the_best_of_the_default(copy, tmp_path, monkeypatch):
+    built = build_cross_encoder("bert", tmp_path / "pairs")
+    model = str(built)
+    by_pairs = Ranking(rerank=model, rerank_depth=20, rerank_weight=1.0)
+    queries, qrels = judged_by(copy, by_pairs, 24)
+    monkeypatch.chdir(built.parent)
+    folder = in_split(tmp_path, "dev", queries, qrels)
+    found = tune(copy, folder, tuning=Tuning(rerankers=[built.name, "self", "none"]))
+    assert found.settings == len(settings_of(make_grid([model])))
+    assert (found.chosen.rerank, found.chosen.rerank_depth) == (model, 20), "found from anywhere"
+    assert found.stored
+    row = evaluate(copy, folder, split="dev").results[0]
+    assert row.metrics["ndcg@10"] == pytest.approx(found.chosen_mean)
+
+
+def test_an_index_without_vectors_of_tokens_is_tuned_without_them(tmp_path):
+    encoder = FakeEncoder(32)
+    encoder.token_dim = 0
+    with opened(tmp_path / "static.idx", encoder) as static:
+        static.add(DOCUMENTS[:60], token_vectors=False)
+        queries, qrels = judged_by(static, BM25, 24)
+        found = tune(static, in_split(tmp_path, "dev", queries, qrels))
+        assert (found.chosen.dense_weight, found.supported) == (0.0, True)
 
 
 def test_tuning_again_gives_the_same(index, bm25_is_right):

@@ -82,7 +82,7 @@ def tune(
     labelled = _labelled(dataset, tuning)
     index.searcher.refresh()
     missing_documents(index, dataset)
-    grid = make_grid([name for name in tuning.rerankers if name not in (NONE, SELF)])
+    grid = make_grid(_cross_encoders(tuning.rerankers))
     values = values_of(index.searcher, labelled, wanted, grid, tuning.on_progress)
     settings = settings_of(grid)
     default = settings.index(DEFAULT_RANKING)
@@ -161,6 +161,12 @@ def _labelled(dataset: BeirDataset, tuning: Tuning) -> Labelled:
         drawn = np.random.default_rng(tuning.seed).choice(len(queries), MOST, replace=False)
         queries = [queries[number] for number in sorted(drawn.tolist())]
     return Labelled(queries, dataset.qrels, tuning.ignore_identical_ids)
+
+
+def _cross_encoders(names: Sequence[str]) -> list[str]:
+    """Those of the names that are not tried anyway; folders are found again from anywhere."""
+    others = [name for name in dict.fromkeys(names) if name not in (NONE, SELF)]
+    return [str(Path(name).resolve()) if Path(name).is_dir() else name for name in others]
 
 
 def _words(query: Query) -> str:
