@@ -308,6 +308,22 @@ def test_the_command_prints_what_it_found_and_stores_it(shell, copy, bm25_is_rig
     assert "this index was tuned" not in shell("evaluate", bm25_is_right, "--split", "dev")[1]
 
 
+def test_the_index_made_from_a_dataset_is_tuned_and_reset_too(shell, copy, tmp_path, monkeypatch):
+    monkeypatch.setattr("semsearch.cli.labelled._cache_path", lambda *_: copy.folder)
+    queries, qrels = judged_by(copy, BM25)
+    copy.close()
+    folder = in_split(tmp_path, "train", queries, qrels)
+
+    def run(*arguments):
+        return CliRunner().invoke(cli, [*map(str, arguments)])
+
+    assert "stored in" in run("tune", folder).stdout
+    (folder / "qrels" / "train.tsv").rename(folder / "qrels" / "test.tsv")
+    assert "this index was tuned" in run("evaluate", folder).stdout
+    assert "ranks by the default again" in run("tune", folder, "--reset").stdout
+    assert "this index was tuned" not in run("evaluate", folder).stdout
+
+
 def test_a_dry_run_stores_nothing(shell, bm25_is_right):
     code, out, _ = shell("tune", bm25_is_right, "--dry-run")
     assert (code, out.splitlines()[-1]) == (0, "nothing stored (--dry-run)")

@@ -48,9 +48,13 @@ Examples: semsearch tune my-dataset/ --split dev -i my.idx
     help="Try this cross-encoder, too: a folder or a name; repeatable.",
 )
 @click.option(
-    "--folds", type=click.IntRange(2, 20), default=5, show_default=True, help="For validation."
+    "--folds",
+    type=click.IntRange(2, 20),
+    default=5,
+    show_default=True,
+    help="Parts that are held out in turn.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Which query is where.")
+@click.option("--seed", type=int, default=0, show_default=True, help="For the folds.")
 @click.option(
     "--ignore-identical-ids", is_flag=True, help="Drop hits whose id is the query's, as BEIR does."
 )
@@ -139,7 +143,7 @@ def _reset(dataset: str | None, options: dict[str, Any]) -> None:
     if options["folder"] is not None:
         index = Index(options["folder"], options["model"])
     elif dataset is not None:
-        labelled = _open_split(dataset, options)
+        labelled = open_dataset(dataset, options)
         index = open_index(labelled, None, options["model"], fresh=False)
     else:
         raise click.UsageError("--reset needs an index: -i FOLDER, or the DATASET it was made from")
