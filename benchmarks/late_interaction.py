@@ -182,7 +182,7 @@ def _max_sim(query: Rows, passages: Sequence[NDArray[np.float16]]) -> Rows:
     some = [number for number, passage in enumerate(passages) if len(passage)]
     if not len(query) or not some:
         return found
-    lengths = [len(passages[number]) for number in some]
+    lengths = np.array([len(passages[number]) for number in some], np.int64)
     rows = np.concatenate([passages[number] for number in some]).astype(np.float32)
     with one_blas_thread():
         similar = query @ rows.T

@@ -72,6 +72,8 @@ def _tries(wish: Wish) -> list[Label]:
         (-5, wish.bottom + high, "end"),
         (0, wish.top - 18, "middle"),
         (0, wish.bottom + 17 + 2 * high, "middle"),
+        (6, wish.top - 5, "end"),
+        (6, wish.bottom + 4 + 2 * high, "end"),
     ]
     return [
         Label(wish.x + dx, y, wish.text, wish.role, anchor, wish.size, wish.bold)
