@@ -14,6 +14,7 @@ from semsearch.collection.reader import Reader
 from semsearch.collection.writer import open_for_writing
 from semsearch.errors import StorageError, UsageError
 from semsearch.lexical.tokens import words
+from semsearch.search import duplicates
 from semsearch.search.duplicates import find_duplicates
 from semsearch.types import Document
 from semsearch.vectors import unit
@@ -123,6 +124,7 @@ def test_documents_of_several_passages_are_compared_whole(tmp_path):
 
 def test_an_approximate_index_finds_them_too(tmp_path, monkeypatch):
     lower_limits(monkeypatch, 100)
+    monkeypatch.setattr(duplicates, "_EXACT_ROWS", 100)
     documents = near_documents(1500)
     index_into(tmp_path / "idx", FakeEncoder(), documents)
     index = opened(tmp_path / "idx", None)
