@@ -15,6 +15,7 @@ from semsearch.cli.labelled import (
 )
 from semsearch.cli.output import json_option, mode_option, progress_bar
 from semsearch.cli.page import check_targets
+from semsearch.cli.ranking import ranking_of, ranking_option, rerank_option
 from semsearch.cli.results import Limits, Measured, put_results
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from semsearch.search.facade import Index
     from semsearch.types import Run
 
-_OF_AN_INDEX = ("folder", "model", "mode", "dims", "rerank", "ranking", "fresh", "run_file")
+_OF_AN_INDEX = ("folder", "model", "mode", "dims", "rerank", "settings", "fresh", "run_file")
 
 
 @click.command(
@@ -56,17 +57,8 @@ Examples: semsearch evaluate my-dataset/
 @labelled_options
 @mode_option
 @click.option("--dims", help="Widths to measure, such as 384,128.  [default: several]")
-@click.option(
-    "--rerank",
-    metavar="none|self|MODEL",
-    help="Order the best candidates again so; MODEL is a cross-encoder.  [default: as `query`]",
-)
-@click.option(
-    "--ranking",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="A setting of the ranking other than the index's, as in fusion=rrf; repeatable.",
-)
+@rerank_option
+@ranking_option
 @click.option(
     "--measure",
     "measures",
@@ -211,18 +203,8 @@ def _wanted(index: Index, options: dict[str, Any]) -> Wanted:
     from semsearch.evaluation.pipelines import Wanted
 
     modes = [options["mode"]] if options["mode"] else None
-    ranking = None
-    if options["ranking"]:
-        settings = dict(_setting(text) for text in options["ranking"])
-        ranking = index.searcher.ranking.changed(settings)
+    ranking = ranking_of(index, options["settings"])
     return Wanted(modes, _dims(options["dims"]), options["rerank"], ranking)
-
-
-def _setting(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise click.BadParameter(f"{text!r} is not KEY=VALUE", param_hint="--ranking")
-    return name.strip(), value.strip()
 
 
 def _dims(text: str | None) -> list[int] | None:
