@@ -101,7 +101,14 @@ def test_the_metadata_says_what_is_needed(metadata):
     assert metadata["Version"] == semsearch.__version__
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["License-Expression"] == "Apache-2.0"
-    assert metadata.get_all("Provides-Extra") == ["cpu", "gpu", "offline", "parquet", "report", "train"]
+    assert metadata.get_all("Provides-Extra") == [
+        "cpu",
+        "gpu",
+        "offline",
+        "parquet",
+        "report",
+        "train",
+    ]
 
 
 def test_no_development_tool_is_within_reach(installed):

@@ -393,3 +393,13 @@ def test_a_dataset_without_texts(tmp_path, index):
     qrels.write_text("query-id\tcorpus-id\tscore\n" + "q\td1\t1\n")
     with pytest.raises(UsageError, match="say nothing to search for"):
         tune(index, qrels)
+
+
+def test_who_has_the_index_open_notices(copy):
+    reading = opened(copy.folder, FakeEncoder(32, max_length=32))
+    before = reading.search(DOCUMENTS[0].text, 3)
+    set_ranking(copy, Ranking(fusion="rrf", rerank="none"))
+    after = reading.search(DOCUMENTS[0].text, 3)
+    assert reading.searcher.ranking.fusion == "rrf"
+    assert [hit.score for hit in after] != [hit.score for hit in before]
+    reading.close()

@@ -18,9 +18,13 @@ _KEY = "ranking"
 
 
 def record_ranking(writer: Writer, ranking: Ranking | None) -> None:
-    """Search this index so from now on; None means the default again. One commit."""
-    with writer.transaction():
+    """Search this index so from now on; None means the default again. One commit.
+
+    It is a generation, so that who has the index open notices.
+    """
+    with writer.generation():
         catalog.set_meta(writer.connection, _KEY, ranking.to_json() if ranking else "")
+    writer.refresh()
 
 
 def tuned_ranking(snapshot: Snapshot, connection: sqlite3.Connection) -> Ranking | None:
