@@ -135,7 +135,7 @@ def test_the_picture_is_shown_below_its_table(tmp_path: Path, monkeypatch):
     picture = tmp_path / "growth.png"
     monkeypatch.setattr(readme, "README", page)
     monkeypatch.setattr(readme, "newest", lambda _: record)
-    monkeypatch.setattr(plot, "PATH", picture)
+    monkeypatch.setitem(plot.PICTURES, "growth", (plot.PICTURES["growth"][0], picture))
     assert readme.write() == []
     assert "![" not in page.read_text("utf-8")
     picture.write_bytes(b"a picture")
