@@ -94,6 +94,7 @@ def test_ctrl_c_leaves_a_usable_index(folder, corpus, tmp_path):
     while not waiting.exists():
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
+    time.sleep(2)  # until the next window is read: an interruption there waits for this one's end
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130

@@ -44,7 +44,9 @@ class OpenVinoPairs:
         native = "bf16" if has_bf16() else "float32"
         self.precision = native if precision == "auto" else precision
         self.workers = thread_count()
-        identity = f"cross-encoder {_LAYOUT} {fingerprint(config.model)}"
+        # A kept graph is not compared with the library's layout again: what that depends on counts.
+        side = config.model.tokenizer.get("padding_side", "right")
+        identity = f"cross-encoder {_LAYOUT} {side} {fingerprint(config.model)}"
         folder = graph_folder(hashlib.sha256(identity.encode()).hexdigest(), openvino.__version__)
         source: Any = folder / GRAPH
         if not is_whole(folder):
