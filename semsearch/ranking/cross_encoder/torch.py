@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("semsearch")
 
 _DTYPES = {"float32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-_SAMPLE = [("is it so?", "So it is, they say."), ("what", "a longer passage, of other words")]
+_SAMPLE = [("is it so?", "So."), ("what", "a longer passage, of " + "many and other words, " * 3)]
+"""Pairs of lengths that differ whatever the tokenizer, so that one of them is padded."""
+
 _BATCH = 32
 """Pairs at once of a model that makes its own batches; as in sentence-transformers."""
 
