@@ -309,7 +309,7 @@ def test_the_command_prints_what_it_found_and_stores_it(shell, copy, bm25_is_rig
 
 
 def test_the_index_made_from_a_dataset_is_tuned_and_reset_too(shell, copy, tmp_path, monkeypatch):
-    monkeypatch.setattr("semsearch.cli.labelled._cache_path", lambda *_: copy.folder)
+    monkeypatch.setattr("semsearch.evaluation.dataset_index.dataset_folder", lambda *_: copy.folder)
     queries, qrels = judged_by(copy, BM25)
     copy.close()
     folder = in_split(tmp_path, "train", queries, qrels)

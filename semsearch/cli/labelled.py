@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -59,48 +57,20 @@ def open_dataset(dataset: str, options: dict[str, Any]) -> BeirDataset:
 def open_index(dataset: BeirDataset, folder: str | None, model: str | None, fresh: bool) -> Index:
     """The index to measure: the one named, or one of the dataset in the user's cache."""
     from semsearch.encoders.resolve import DEFAULT_MODEL
+    from semsearch.evaluation.dataset_index import complete, find_dataset_index, is_complete
     from semsearch.search.facade import Index
 
     if folder is not None:
         index = Index(folder, model)
         index.require()
         return index
-    name = model or DEFAULT_MODEL
-    path = _cache_path(dataset, name)
-    if fresh and path.exists():
-        shutil.rmtree(path)
-    return _indexed(Index(path, name), dataset)
-
-
-def _cache_path(dataset: BeirDataset, model: str) -> Path:
-    from semsearch import fs
-    from semsearch.encoders import fingerprint_of
-    from semsearch.indexing.long_text import DEFAULT
-
-    made_from = f"{dataset.corpus_sha256()[:16]}-{fingerprint_of(model, local_only=False)[:16]}"
-    name = f"{made_from}-{DEFAULT}"
-    return fs.cache_folder() / "datasets" / name
-
-
-def _indexed(index: Index, dataset: BeirDataset) -> Index:
-    """Index the dataset's corpus unless an earlier run did so to its end."""
-    from semsearch.collection.layout import Layout
-    from semsearch.collection.writer import open_for_writing
-    from semsearch.corpus import read_corpus
-    from semsearch.indexing import Source, run_indexing
-
     corpus = dataset.require_corpus()
-    if index.exists and index.reader.sources():
-        return index
-    if sys.stderr.isatty():
-        note(f"indexing {corpus} into {index.folder}")
-    with (
-        open_for_writing(Layout(index.folder)) as writer,
-        progress_bar(None, "indexing", "docs") as advance,
-    ):
-        source = Source(str(corpus.resolve()), read_corpus(corpus))
-        run_indexing(writer, index.encoder_for(writer.snapshot), [source], progress=advance)
-    index.close()  # what it had open is older than that
+    index = find_dataset_index(dataset, model or DEFAULT_MODEL, fresh=fresh)
+    if not is_complete(index):
+        if sys.stderr.isatty():
+            note(f"indexing {corpus} into {index.folder}")
+        with progress_bar(None, "indexing", "docs") as advance:
+            complete(index, dataset, advance)
     return index
 
 
