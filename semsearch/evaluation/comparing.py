@@ -17,6 +17,7 @@ from semsearch.evaluation.labelled import asked_qrels, check_ids, open_labelled,
 from semsearch.evaluation.measure import Measuring, Runner, missing_documents
 from semsearch.evaluation.systems import Source, System, open_systems
 from semsearch.metrics import Evaluation, holm, paired_test
+from semsearch.metrics.formulas import Floats
 from semsearch.types import Run
 
 COMPARED = ("ndcg@10", "mrr@10", "recall@100")
@@ -137,14 +138,25 @@ def _differences(
     found: list[dict[str, Difference]] = [{} for _ in evaluations]
     for name in measures:
         before = first.per_query(name)
-        tests = [paired_test(other.per_query(name), before) for other in others]
-        corrected = holm([test.p for test in tests])
-        for place, (test, p) in enumerate(zip(tests, corrected, strict=True), start=1):
-            change = evaluations[place].per_query(name) - before
-            wins, losses = int((change > SAME).sum()), int((change < -SAME).sum())
-            ties = len(change) - wins - losses
-            interval = (test.low, test.high)
-            found[place][name] = Difference(
-                test.difference, interval, test.p, p, wins, ties, losses
-            )
+        pairs = [(other.per_query(name), before) for other in others]
+        for place, difference in enumerate(paired_differences(pairs), start=1):
+            found[place][name] = difference
+    return found
+
+
+def paired_differences(pairs: Sequence[tuple[Floats, Floats]]) -> list[Difference]:
+    """How the first of each pair differs from the second; p corrected over the pairs (Holm).
+
+    Each is a measure's values query by query, float64 ``(n,)``, of the same queries in the same
+    order. Raises as ``paired_test``.
+    """
+    tests = [paired_test(after, before) for after, before in pairs]
+    corrected = holm([test.p for test in tests])
+    found = []
+    for (after, before), test, p in zip(pairs, tests, corrected, strict=True):
+        change = after - before
+        wins, losses = int((change > SAME).sum()), int((change < -SAME).sum())
+        ties = len(change) - wins - losses
+        interval = (test.low, test.high)
+        found.append(Difference(test.difference, interval, test.p, p, wins, ties, losses))
     return found

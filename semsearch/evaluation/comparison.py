@@ -62,6 +62,29 @@ class Moved(NamedTuple):
         return {**self._asdict(), "difference": self.value - self.baseline}
 
 
+def moved_queries(
+    dataset: BeirDataset,
+    pair: tuple[Evaluation, Evaluation],
+    measure: str,
+    most: int | None = None,
+) -> list[Moved]:
+    """The queries that gained most from the first evaluation to the second, then that lost most.
+
+    At most ``most`` of each, the largest change first. Raises UsageError for a measure that was not
+    computed.
+    """
+    before, after = (evaluation.per_query(measure) for evaluation in pair)
+    change = after - before
+    texts = {query.id: query.text for query in dataset.queries}
+    ids = pair[0].query_ids
+    return [
+        Moved(ids[i], texts[ids[i]], float(before[i]), float(after[i]))
+        for sign in (1, -1)
+        for i in np.argsort(-sign * change, kind="stable")[:most].tolist()
+        if sign * change[i] > SAME
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class SystemResult:
     """What one system is worth, and how it differs from the baseline (nothing for that itself).
@@ -125,18 +148,8 @@ class Comparison:
 
         At most ``most`` of each, the largest change first.
         """
-        measure = measure or self.measures[0]
-        before = self.baseline.evaluation.per_query(measure)
-        after = system.evaluation.per_query(measure)
-        change = after - before
-        texts = {query.id: query.text for query in self.dataset.queries}
-        ids = self.baseline.evaluation.query_ids
-        return [
-            Moved(ids[i], texts[ids[i]], float(before[i]), float(after[i]))
-            for sign in (1, -1)
-            for i in np.argsort(-sign * change, kind="stable")[:most].tolist()
-            if sign * change[i] > SAME
-        ]
+        before, after = self.baseline.evaluation, system.evaluation
+        return moved_queries(self.dataset, (before, after), measure or self.measures[0], most)
 
     def to_json(self, moved: int = 10) -> dict[str, Any]:
         """The object that ``compare --json`` prints, with ``moved`` queries each way."""
