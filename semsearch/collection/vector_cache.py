@@ -69,7 +69,7 @@ class CoveredIndex:
     def search(self, queries: ArrayLike, k: int, allowed: Bools | None = None) -> Candidates:
         """The k best rows for each query, float32 (Q, d) in; see VectorIndex."""
         matrix = np.asarray(queries, np.float32)
-        if self.recall_at(matrix.shape[1]) < self._enough:
+        if not self.serves(matrix.shape[1]):
             return self._whole.search(matrix, k, allowed)
         if self._split == len(self._whole.rows):
             return self._covered.search(matrix, k, allowed)
@@ -77,6 +77,10 @@ class CoveredIndex:
         last = None if allowed is None else allowed[self._split :]
         found = self._covered.search(matrix, k, first)
         return merge_top_k(found, self._rest.search(matrix, k, last), k)
+
+    def serves(self, dims: int) -> bool:
+        """Whether FAISS proposes at this width; else every row is compared."""
+        return self.recall_at(dims) >= self._enough
 
     def recall_at(self, dims: int) -> float:
         """The lower recall of the two measured widths around ``dims``; 0 below all of them."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from semsearch import __version__
+from semsearch.collection.vector_cache import CoveredIndex
 from semsearch.corpus import BeirDataset, read_run
 from semsearch.errors import InputError
 from semsearch.evaluation.checks import DataChecks, check_data, unjudged_share
@@ -250,7 +251,10 @@ class Runner:
         return pipeline.options.reranker(self._searcher.ranking)
 
     def _kind(self, pipeline: Pipeline) -> str:
-        return "exact" if pipeline.exact else self._searcher.source.vectors.kind
+        vectors = self._searcher.source.vectors
+        width = pipeline.dims or self._searcher.snapshot.dims
+        exact = pipeline.exact or (isinstance(vectors, CoveredIndex) and not vectors.serves(width))
+        return "exact" if exact else vectors.kind
 
     def _agreement(self, pipeline: Pipeline) -> float:
         """recall@10 of the served vector index against exact search, on these queries."""
