@@ -92,7 +92,7 @@ def _first_of(folder: Path, names: tuple[str, ...]) -> Path:
 
 
 def _choose(folder: Path, split: str | None) -> tuple[str, Path]:
-    splits = _splits(folder)
+    splits = qrels_files(folder)
     if not splits:
         raise NotFound(f"{folder}: no judgements here: expected {split or 'test'}.tsv")
     if split is None:
@@ -107,7 +107,8 @@ def _choose(folder: Path, split: str | None) -> tuple[str, Path]:
     return split, splits[split]
 
 
-def _splits(folder: Path) -> dict[str, Path]:
+def qrels_files(folder: Path) -> dict[str, Path]:
+    """The files of judgements in a folder, by the name of their split; none where it is none."""
     if not folder.is_dir():
         return {}
     splits: dict[str, Path] = {}

@@ -60,10 +60,7 @@ def write_lines(path: str | Path, lines: Iterable[str]) -> None:
     when ``path`` is a folder; an error in ``lines`` leaves an earlier file as it was.
     """
     target = Path(path)
-    if target.is_dir():
-        raise InputError("this is a folder, and a file is expected here", path)
-    if not target.parent.exists():
-        raise InputError("there is no such folder to write into", path)
+    check_target(target)
     blocks = _blocks(lines)
     if target.name.endswith(".gz"):
         blocks = _gzipped(blocks)
@@ -76,6 +73,14 @@ def write_lines(path: str | Path, lines: Iterable[str]) -> None:
         for block in blocks:
             new.write(block)
         new.publish(target.name)
+
+
+def check_target(path: Path) -> None:
+    """Raise InputError where no file can be written: said before what takes long, too."""
+    if path.is_dir():
+        raise InputError("this is a folder, and a file is expected here", path)
+    if not path.parent.exists():
+        raise InputError("there is no such folder to write into", path)
 
 
 def _blocks(lines: Iterable[str]) -> Iterator[bytes]:

@@ -45,7 +45,7 @@ class Copies:
     def _find(self, text: str, name: str, *known: dict[bytes, list[str]]) -> None:
         if _start(text) not in self._starts:  # most: 35 us a document, not 75
             return
-        whole = _hash(text)
+        whole = hash_of(text)
         for ids in known:
             if whole in ids:
                 ids[whole].append(name)
@@ -58,7 +58,7 @@ class Copies:
         """Each query that is a document's text, with the first such document and its grade."""
         found = []
         for query in self._queries:
-            for document in self._equal.get(_hash(query.text), ())[:1]:
+            for document in self._equal.get(hash_of(query.text), ())[:1]:
                 grade = qrels[query.id].get(document)
                 found.append({"query": query.id, "document": document, "grade": grade})
         return found
@@ -77,15 +77,15 @@ def judged_texts(reader: Reader, ids: Sequence[str]) -> tuple[set[Hashes], list[
 
 
 def _hashes(text: str) -> Hashes:
-    return _start(text), _hash(text)
+    return _start(text), hash_of(text)
 
 
 def _start(text: str) -> bytes:
     """The hash of the first few words: texts that differ there differ."""
-    return _hash(" ".join(text.split(None, _FIRST)[:_FIRST]))
+    return hash_of(" ".join(text.split(None, _FIRST)[:_FIRST]))
 
 
-def _hash(text: str) -> bytes:
+def hash_of(text: str) -> bytes:
     """16 bytes that two texts share when they differ in nothing but spaces and case."""
     same = " ".join(text.split()).casefold()
     return hashlib.blake2b(same.encode("utf-8", "surrogatepass"), digest_size=16).digest()
