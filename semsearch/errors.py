@@ -9,6 +9,7 @@
     ├── Corrupt            a file of the index is damaged
     ├── Locked             another process is writing to the index
     ├── StorageError       the disk is full, read-only or failing
+    ├── OutOfMemory        training has no room for a batch on its device
     └── MissingExtra       an optional package is not installed (also an ImportError)
 
 Each message is one line that says what happened, where, and what to do.
@@ -59,6 +60,10 @@ class Locked(SemsearchError):
 
 class StorageError(SemsearchError):
     """The operating system refused a write: disk full, read-only folder, failing disk."""
+
+
+class OutOfMemory(SemsearchError):
+    """A device has no room for a batch; the message names the setting to change."""
 
 
 class MissingExtra(SemsearchError, ImportError):

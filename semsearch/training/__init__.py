@@ -1,0 +1,1 @@
+"""Fine-tuning: recipes, checks of the data, training, model cards, verdicts, hard negatives."""

@@ -1,0 +1,153 @@
+"""What training starts from: a model that is there, or one made anew, as a chain of modules."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from semsearch.encoders.folder import read_folder
+from semsearch.encoders.readjson import read_object
+from semsearch.encoders.refuse import refuse_code, weight_files
+from semsearch.encoders.resolve import resolve_base
+from semsearch.encoders.runtimes.torch import quiet
+from semsearch.errors import ModelError, UsageError
+from semsearch.training.recipe import SCRATCH, Model
+from semsearch.training.rows import Rows
+from semsearch.training.scratch import build_scratch
+from semsearch.vectors import fit_rotation
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from sentence_transformers import SentenceTransformer
+    from torch import nn
+
+log = logging.getLogger("semsearch")
+
+_LENGTH = 128
+"""Tokens that a model made anew reads where the recipe does not say."""
+
+_ROTATION_TEXTS = 10_000
+_BLOCK = 512
+
+
+def open_base(model: Model, rows: Sequence[Rows], seed: int, device: str | None) -> SentenceTransformer:
+    """The model that the recipe starts from, on ``device`` (None: the best there is).
+
+    Only safetensors are read and no code of a model folder runs. Raises NotFound, ModelError (a
+    folder that cannot be used), UsageError (a length or layer that it cannot have).
+    """
+    import torch
+
+    with quiet():
+        torch.manual_seed(seed)
+        if model.base == SCRATCH:
+            found = _from_scratch(model, rows, device)
+        else:
+            found = _from_folder(model, resolve_base(model.base), device)
+        if model.max_length:
+            _set_length(found, model.max_length)
+        return _rotated(found, rows) if model.rotate else found
+
+
+def base_folder(model: Model) -> Path | None:
+    """The folder of the base if it is a sentence-transformers model, which can be searched with."""
+    if model.base == SCRATCH:
+        return None
+    folder = resolve_base(model.base)
+    return folder if (folder / "modules.json").is_file() else None
+
+
+def _from_folder(model: Model, folder: Path, device: str | None) -> SentenceTransformer:
+    from sentence_transformers import SentenceTransformer
+
+    if not (folder / "modules.json").is_file():
+        config = folder / "config.json"
+        refuse_code(read_object(config), config)
+        weight_files(folder)
+        return _chained(model, folder, device)
+    read_folder(folder)
+    found = SentenceTransformer(str(folder), device=device, local_files_only=True)
+    if model.dense or model.normalize:
+        chain = " -> ".join(type(module).__name__ for module in found)
+        log.warning("%s has modules of its own, which are kept: %s", model.base, chain)
+    return found
+
+
+def _from_scratch(model: Model, rows: Sequence[Rows], device: str | None) -> SentenceTransformer:
+    if model.scratch is None:
+        raise UsageError("model.base = 'scratch' needs a table [model.scratch]")
+    with tempfile.TemporaryDirectory() as folder:
+        texts = (text for source in rows for row in source.texts for text in row)
+        build_scratch(model.scratch, texts, model.max_length or _LENGTH, Path(folder))
+        return _chained(model, Path(folder), device)
+
+
+def _chained(model: Model, folder: Path, device: str | None) -> SentenceTransformer:
+    """A plain transformer with the modules that the recipe names behind it."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Dense, Normalize, Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+    from torch import nn
+
+    length = {"max_seq_length": model.max_length} if model.max_length else {}
+    try:
+        transformer = Transformer(str(folder), **length)
+    except (OSError, ValueError, KeyError) as exc:
+        raise ModelError(f"{folder}: not a transformer that can be trained: {exc}") from exc
+    width = transformer.get_embedding_dimension()
+    chain: list[nn.Module] = [transformer, Pooling(width, pooling_mode=model.pooling)]
+    if model.dense:
+        chain.append(Dense(width, model.dense, activation_function=nn.Identity()))
+    if model.normalize:
+        chain.append(Normalize())
+    return SentenceTransformer(modules=chain, device=device, similarity_fn_name="cosine")
+
+
+def _set_length(found: SentenceTransformer, length: int) -> None:
+    """Cut at so many tokens. Raises UsageError where the transformer has fewer positions."""
+    config = found[0].auto_model.config
+    positions = getattr(config, "max_position_embeddings", None)
+    absolute = getattr(config, "position_biased_input", True)
+    if positions and absolute and length > positions:
+        raise UsageError(f"model.max_length = {length}: the model has {positions} positions")
+    found.max_seq_length = length
+
+
+def _rotated(found: SentenceTransformer, rows: Sequence[Rows]) -> SentenceTransformer:
+    """The model with a layer that turns its vectors onto the principal axes of the texts.
+
+    It is orthogonal, so whole vectors compare as before; it stands before ``Normalize``.
+    """
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Dense, Normalize
+
+    width = found.get_embedding_dimension()
+    matrix = fit_rotation(_vectors(found, _documents(rows)), width)
+    weight = torch.from_numpy(matrix.T.copy())
+    turn = Dense(width, width, bias=False, activation_function=torch.nn.Identity(), init_weight=weight)
+    chain = list(found)
+    last = len(chain) - 1 if isinstance(chain[-1], Normalize) else len(chain)
+    return SentenceTransformer(
+        modules=[*chain[:last], turn, *chain[last:]],
+        device=str(found.device),
+        prompts=found.prompts,
+        default_prompt_name=found.default_prompt_name,
+        similarity_fn_name=found.similarity_fn_name,
+    )
+
+
+def _documents(rows: Sequence[Rows]) -> list[str]:
+    """Texts that are not anchors, each once, a bounded number of them."""
+    texts = dict.fromkeys(text for source in rows for row in source.texts for text in row[1:])
+    step = max(1, len(texts) // _ROTATION_TEXTS)
+    return list(texts)[::step][:_ROTATION_TEXTS]
+
+
+def _vectors(found: SentenceTransformer, texts: Sequence[str]) -> Iterator[NDArray[Any]]:
+    for start in range(0, len(texts), _BLOCK):
+        some = list(texts[start : start + _BLOCK])
+        yield found.encode_document(some, normalize_embeddings=True, show_progress_bar=False)

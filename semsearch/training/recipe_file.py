@@ -1,0 +1,158 @@
+"""Reading a recipe from TOML, changing it from the command line, writing it resolved."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from semsearch.corpus.text import read_text
+from semsearch.errors import InputError, MissingExtra, NotFound, UsageError
+from semsearch.training.recipe import SCRATCH, Recipe
+from semsearch.training.tables import TableError, from_table, to_table
+
+
+def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe; ``changes`` such as ``training.learning_rate=5e-5`` come on top.
+
+    Raises InputError with file and line: not TOML, an unknown key, a value of the wrong kind or
+    out of range; UsageError for a change that cannot be made; NotFound.
+    """
+    if not Path(path).is_file():
+        raise NotFound(f"{path}: no such recipe file")
+    text = read_text(path)
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        at = re.search(r"at line (\d+)", str(exc))
+        raise InputError(f"not valid TOML: {exc}", path, int(at[1]) if at else 0) from exc
+    for change in changes:
+        _change(table, change)
+    try:
+        recipe = from_table(Recipe, table)
+        _check(recipe)
+    except TableError as exc:
+        raise InputError(str(exc), path, _line_of(text, exc.key)) from exc
+    return replace(recipe, name=recipe.name or Path(path).name.removesuffix(".toml"))
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """The resolved recipe as TOML: every setting with its value. Raises MissingExtra."""
+    try:
+        import tomli_w
+    except ImportError as exc:
+        raise MissingExtra("tomli-w", "train", "printing a recipe") from exc
+    return tomli_w.dumps(to_table(recipe))
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """SHA-256 (hexadecimal) of everything that shapes the trained model.
+
+    How often it is measured, logged and saved is not part of it, nor what it is judged on.
+    """
+    table = to_table(recipe)
+    for key in ("name", "evaluation", "verdict"):
+        table.pop(key, None)
+    for key in ("logging_steps", "save_total_limit", "per_device_eval_batch_size"):
+        del table["training"][key]
+    return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
+
+
+def _change(table: dict[str, Any], change: str) -> None:
+    name, equals, value = change.partition("=")
+    *parents, key = [part.strip() for part in name.split(".")]
+    if not equals or not key or not all(parents):
+        raise UsageError(f"{change!r}: expected SECTION.KEY=VALUE, as in training.learning_rate=5e-5")
+    try:
+        found = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        found = value.strip()  # a text without its quotes
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise UsageError(f"{change!r}: {parent!r} is not a table of the recipe")
+    table[key] = found
+
+
+def _line_of(text: str, key: str) -> int:
+    """The line that sets ``key``, 0 where there is none."""
+    lines = text.splitlines()
+    found = (n for n, line in enumerate(lines, 1) if re.match(rf"\s*\"?{re.escape(key)}\b", line))
+    return next(found, 0)
+
+
+def _check(recipe: Recipe) -> None:
+    """What types cannot say. Raises TableError."""
+    if not recipe.data:
+        raise TableError("", "data", "names no rows to train on: add a table [[data]]")
+    _check_numbers(recipe)
+    training, matryoshka = recipe.training, recipe.loss.matryoshka
+    if training.fp16 and training.bf16:
+        raise TableError("training.", "fp16", "fp16 and bf16 exclude each other: choose one")
+    if training.load_best_model_at_end:
+        _check_best(recipe)
+    if matryoshka is not None:
+        if not matryoshka.dims or min(matryoshka.dims) < 1:
+            raise TableError("loss.matryoshka.", "dims", "expected widths of 1 or more")
+        if len(set(matryoshka.dims)) < len(matryoshka.dims):
+            raise TableError("loss.matryoshka.", "dims", "a width comes twice")
+        if matryoshka.weights and len(matryoshka.weights) != len(matryoshka.dims):
+            count = len(matryoshka.dims)
+            raise TableError("loss.matryoshka.", "weights", f"expected one for each of {count} dims")
+    if recipe.model.base == SCRATCH and recipe.model.scratch is None:
+        raise TableError("model.", "base", "'scratch' needs a table [model.scratch]")
+    scratch = recipe.model.scratch
+    if scratch is not None and scratch.hidden_size % scratch.heads:
+        raise TableError("model.scratch.", "heads", "must divide hidden_size")
+
+
+def _check_numbers(recipe: Recipe) -> None:
+    training, loss, model = recipe.training, recipe.loss, recipe.model
+    positive = {
+        "training.": (
+            training,
+            "num_train_epochs per_device_train_batch_size per_device_eval_batch_size"
+            " gradient_accumulation_steps learning_rate logging_steps eval_steps save_steps"
+            " save_total_limit max_grad_norm",
+        ),
+        "loss.": (loss, "scale mini_batch_size margin"),
+        "model.scratch.": (
+            model.scratch,
+            "hidden_size layers heads intermediate_size vocabulary",
+        ),
+        "lora.": (recipe.lora, "r alpha"),
+    }
+    for where, (record, names) in positive.items():
+        for name in names.split() if record is not None else ():
+            if not getattr(record, name) > 0:
+                raise TableError(where, name, f"must be above 0, not {getattr(record, name)}")
+    least_zero = {"model.": (model, "max_length dense"), "": (recipe, "sample seed")}
+    for where, (holder, names) in least_zero.items():
+        for name in names.split():
+            if getattr(holder, name) < 0:
+                raise TableError(where, name, "must be 0 or more")
+
+
+def _check_best(recipe: Recipe) -> None:
+    training = recipe.training
+    if not training.metric_for_best_model:
+        raise TableError(
+            "training.", "metric_for_best_model", "is missing: what is the best checkpoint best at?"
+        )
+    if "no" in (training.eval_strategy, training.save_strategy):
+        raise TableError(
+            "training.", "load_best_model_at_end", "needs eval_strategy and save_strategy"
+        )
+    if not recipe.evaluation:
+        raise TableError("training.", "load_best_model_at_end", "needs a table [[evaluation]]")
+    if training.eval_strategy != training.save_strategy or (
+        training.eval_strategy == "steps" and training.eval_steps != training.save_steps
+    ):
+        raise TableError(
+            "training.", "save_strategy", "must be that of evaluation, to keep the best checkpoint"
+        )

@@ -1,0 +1,104 @@
+"""Plain tables (as TOML has them) to frozen dataclasses and back; whatever is unknown is refused."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from difflib import get_close_matches
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from semsearch.errors import SemsearchError
+
+Record = TypeVar("Record")
+
+
+class TableError(SemsearchError):
+    """A key that is unknown, missing or of the wrong kind; ``key`` is the last part of its name."""
+
+    def __init__(self, where: str, key: str, problem: str) -> None:
+        super().__init__(f"{where}{key}: {problem}")
+        self.key = key
+
+
+def from_table(kind: type[Record], table: Mapping[str, Any], where: str = "") -> Record:
+    """A record of ``kind`` from a table; ``where`` is the name of the table in messages.
+
+    Raises TableError: a key that the record does not have (the nearest one is named), one that it
+    needs, a value of another type or choice.
+    """
+    hints = get_type_hints(kind)
+    known = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]
+    for key in table:
+        if key not in known:
+            near = get_close_matches(key, known, 1)
+            advice = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+            raise TableError(where, key, f"unknown key: {advice}")
+    for key, item in known.items():
+        needed = item.default is MISSING and item.default_factory is MISSING
+        if needed and key not in table:
+            raise TableError(where, key, "is missing")
+    return kind(**{key: _value(hints[key], value, where, key) for key, value in table.items()})
+
+
+def to_table(record: Any) -> dict[str, Any]:
+    """The table that ``from_table`` makes the same record of; what is None is left out."""
+    found = {item.name: getattr(record, item.name) for item in fields(record)}
+    return {key: _plain(value) for key, value in found.items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return to_table(value)
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _value(hint: Any, value: Any, where: str, key: str) -> Any:
+    problem = f"expected {_named(hint)}, found {value!r}"
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return _one_of(get_args(hint), value, where, key)
+    if is_dataclass(hint) and isinstance(hint, type):
+        if not isinstance(value, Mapping):
+            raise TableError(where, key, f"expected a table [{where}{key}]")
+        return from_table(hint, value, f"{where}{key}.")
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise TableError(where, key, problem)
+        [inner, _] = get_args(hint)
+        return tuple(_value(inner, item, where, key) for item in value)
+    if origin is not None and origin is not Literal:  # a mapping of texts
+        if not isinstance(value, Mapping) or not all(isinstance(v, str) for v in value.values()):
+            raise TableError(where, key, problem)
+        return dict(value)
+    if origin is Literal:
+        if value not in get_args(hint):
+            raise TableError(where, key, problem)
+        return value
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        raise TableError(where, key, problem)
+    return value
+
+
+def _one_of(hints: tuple[Any, ...], value: Any, where: str, key: str) -> Any:
+    """The first kind that fits; a table is only tried as the record that it may be."""
+    several = [hint for hint in hints if hint is not type(None)]
+    for hint in several[:-1]:
+        try:
+            return _value(hint, value, where, key)
+        except TableError:
+            continue
+    return _value(several[-1], value, where, key)
+
+
+def _named(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(repr, get_args(hint)))
+    if get_origin(hint) is tuple:
+        return f"a list, each {_named(get_args(hint)[0])}"
+    names = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+    return names.get(hint, "a table of texts")

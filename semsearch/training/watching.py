@@ -1,0 +1,82 @@
+"""What a run tells while it goes on, whoever listens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from semsearch.training.checkpoints import sync_checkpoint
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
+
+
+class Watch(Protocol):
+    """Listens to a run."""
+
+    def stage(self, name: str) -> None:
+        """A stage begins: ``reading``, ``measuring before`` ..."""
+
+    def step(self, done: int, total: int) -> None:
+        """``done`` of ``total`` steps were taken, those before a resume included."""
+
+    def metrics(self, step: int, found: Mapping[str, float]) -> None:
+        """What was measured at a step: the loss since the last time, or an evaluation."""
+
+
+class NoWatch:
+    """Listens to nothing."""
+
+    def stage(self, name: str) -> None:
+        """Ignored."""
+
+    def step(self, done: int, total: int) -> None:
+        """Ignored."""
+
+    def metrics(self, step: int, found: Mapping[str, float]) -> None:
+        """Ignored."""
+
+
+_LOGGED = ("loss", "learning_rate", "grad_norm", "epoch")
+
+
+def watching_callback(watch: Watch) -> TrainerCallback:
+    """The trainer's callback that passes on what it says, and makes checkpoints durable."""
+    from transformers import TrainerCallback
+
+    class Watching(TrainerCallback):
+        """Tells ``watch``; a dozen calls a step at most, none of which touches the model."""
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            watch.step(state.global_step, state.max_steps)
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            found = {k: v for k, v in (logs or {}).items() if k in _LOGGED}
+            if "loss" in found:
+                watch.metrics(state.global_step, found)
+
+        def on_evaluate(
+            self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any
+        ) -> None:
+            watch.metrics(state.global_step, measured(metrics or {}))
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            if args.should_save and folder.is_dir():
+                sync_checkpoint(folder)
+
+    return Watching()
+
+
+_NOT_MEASURED = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
+
+
+def measured(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The measures of an evaluation without the trainer's prefix and its own timings."""
+    plain = {name.removeprefix("eval_"): value for name, value in metrics.items()}
+    return {
+        name: float(value)
+        for name, value in plain.items()
+        if name != "epoch" and not name.endswith(_NOT_MEASURED)
+    }
