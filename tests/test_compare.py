@@ -401,6 +401,26 @@ def test_modes_and_models_of_one_dataset(run, tmp_path):
     assert "-i names one index and -m several models" in both.stderr
 
 
+def test_folders_of_models_are_systems(run, tmp_path):
+    for name in ("base", "other"):
+        write_lines(tmp_path / name / "modules.json", [])
+    base, other = tmp_path / "base", tmp_path / "other"
+    qrels = dict.fromkeys(TEXTS, {"d0001": 1})
+    folder = write_set(tmp_path / "few", make_documents(3), TEXTS, qrels)
+
+    def systems(*arguments):
+        return json.loads(run(folder, *arguments, "--json").stdout)["systems"]
+
+    found = systems(base, other, f"{other}:dense@16", f"fast={other}:dense")
+    assert [s["name"] for s in found] == ["base", "other", "other:dense@16", "fast"]
+    assert len(list((tmp_path / "cache" / "datasets").iterdir())) == 2
+    by_option = systems("-m", base, "-m", other)
+    assert [s["metrics"] for s in by_option] == [s["metrics"] for s in found[:2]]
+    index = next((tmp_path / "cache" / "datasets").iterdir())
+    mixed = systems("lexical", base, other, "-i", index)
+    assert [s["metrics"] for s in mixed[1:]] == [s["metrics"] for s in found[:2]]
+
+
 def test_a_drop_that_is_too_large_fails(run, labelled, files):
     passed = run(labelled, *files, "--max-drop", "mrr@10=0")
     assert passed.stdout.splitlines()[-1].startswith(

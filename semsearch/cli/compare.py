@@ -20,6 +20,8 @@ from semsearch.cli.labelled import (
 from semsearch.cli.output import bold, json_option, print_json, progress_bar
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from semsearch.corpus import BeirDataset
     from semsearch.evaluation import Comparison
     from semsearch.evaluation.gates import GateResult, Limit
@@ -36,6 +38,7 @@ Examples: semsearch compare my-dataset/ dense lexical hybrid
           semsearch compare my-dataset/ bm25.trec other.trec.gz
           semsearch compare my-dataset/ old.idx new.idx new.idx:dense@128
           semsearch compare my-dataset/ -m model-a -m model-b
+          semsearch compare my-dataset/ base tuned tuned:dense@128
           semsearch compare qrels.tsv a.trec b=new/a.trec --max-drop 0.01
 """
 )
@@ -96,7 +99,8 @@ def compare(dataset: str, systems: tuple[str, ...], as_json: bool, **options: An
                          a mode, a width, a reranker (none, self or a cross-encoder's folder):
                          as `query` with --mode, --dims and --rerank;
                          on the index of -i, or one made from DATASET with each -m
-      my.idx:dense@128   both
+      my-model/          a model's folder: the index made from DATASET with it
+      my.idx:dense@128   a folder and a mode
       NAME=SYSTEM        any of them, with a name for the table
 
     -m without a mode is the default pipeline of that model's index. Where all are run files DATASET
@@ -135,18 +139,20 @@ def _open_systems(
     models: tuple[str | None, ...] = options["models"] or (None,)
     if options["folder"] and len(models) > 1:
         raise click.UsageError("-i names one index and -m several models: leave out one of them")
-    indexes: dict[str | None, Index] = {}
+    indexes: dict[tuple[str | None, str | None], Index] = {}
 
-    def of(model: str | None) -> Index:
-        if model not in indexes:
-            index = open_index(dataset, options["folder"], model, options["fresh"])
-            indexes[model] = stack.enter_context(index)
-        return indexes[model]
+    def of(model: str | None, folder: str | None = options["folder"]) -> Index:
+        if (model, folder) not in indexes:
+            index = open_index(dataset, folder, model, options["fresh"])
+            indexes[model, folder] = stack.enter_context(index)
+        return indexes[model, folder]
 
     def of_all(one: Written) -> list[System]:
+        pipeline = one.pipeline or default_pipeline()
+        if one.folder and _is_model(one.folder):
+            return [System(one.name, None, of(str(one.folder), None), pipeline)]
         if one.run_file or one.folder:
             return [open_written(one, stack)]
-        pipeline = one.pipeline or default_pipeline()
         several = len(models) > 1
         return [
             System(f"{model}:{one.name}" if several else one.name, None, of(model), pipeline)
@@ -161,6 +167,11 @@ def _open_systems(
         System(name, system.run, system.index, system.pipeline)
         for name, system in zip(names, systems, strict=True)
     ]
+
+
+def _is_model(folder: Path) -> bool:
+    """Whether this is a sentence-transformers model, not an index."""
+    return (folder / "modules.json").is_file()
 
 
 def _is_mode(written: Written) -> bool:
