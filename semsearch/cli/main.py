@@ -26,6 +26,7 @@ _COMMANDS = {
     "compare": "Compare indexes, models, modes or run files on labelled queries.",
     "tune": "Learn from labelled queries how an index is to rank.",
     "mine": "Mine hard negatives to fine-tune with.",
+    "train": "Fine-tune a model as a recipe says, and judge it.",
     "demo": "Index Python's own documentation, ask it questions, measure it.",
     "status": "Show what an index holds.",
     "dups": "List documents that are nearly the same.",
@@ -34,6 +35,7 @@ _COMMANDS = {
     "export": "Print all documents as JSON lines.",
     "check": "Look for damage.",
     "compact": "Rewrite an index without what was deleted.",
+    "reindex": "Change the model of an index, compare, swap, put back.",
 }
 _MODULES = {
     "index": "index",
@@ -42,10 +44,12 @@ _MODULES = {
     "compare": "compare",
     "tune": "tune",
     "mine": "mine",
+    "train": "train",
     "demo": "demo",
     "status": "maintenance",
     "check": "maintenance",
     "compact": "maintenance",
+    "reindex": "reindex",
     "dups": "dups",
     "get": "documents",
     "delete": "documents",

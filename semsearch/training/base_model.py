@@ -33,7 +33,9 @@ _ROTATION_TEXTS = 10_000
 _BLOCK = 512
 
 
-def open_base(model: Model, rows: Sequence[Rows], seed: int, device: str | None) -> SentenceTransformer:
+def open_base(
+    model: Model, rows: Sequence[Rows], seed: int, device: str | None
+) -> SentenceTransformer:
     """The model that the recipe starts from, on ``device`` (None: the best there is).
 
     Only safetensors are read and no code of a model folder runs. Raises NotFound, ModelError (a
@@ -128,7 +130,9 @@ def _rotated(found: SentenceTransformer, rows: Sequence[Rows]) -> SentenceTransf
     width = found.get_embedding_dimension()
     matrix = fit_rotation(_vectors(found, _documents(rows)), width)
     weight = torch.from_numpy(matrix.T.copy())
-    turn = Dense(width, width, bias=False, activation_function=torch.nn.Identity(), init_weight=weight)
+    turn = Dense(
+        width, width, bias=False, activation_function=torch.nn.Identity(), init_weight=weight
+    )
     chain = list(found)
     last = len(chain) - 1 if isinstance(chain[-1], Normalize) else len(chain)
     return SentenceTransformer(

@@ -69,7 +69,11 @@ def _evaluated(found: Mapping[str, float], shown: set[str]) -> dict[str, float]:
 
 
 def complete_card(
-    folder: Path, recipe: Recipe, training: Training, notices: Sequence[str], found: Sequence[Finding]
+    folder: Path,
+    recipe: Recipe,
+    training: Training,
+    notices: Sequence[str],
+    found: Sequence[Finding],
 ) -> None:
     """Add precision and findings to the card that the library wrote. Raises StorageError."""
     card = folder / CARD

@@ -163,8 +163,8 @@ def _in_batch(rows: Rows, recipe: Recipe) -> Iterator[Finding]:
             places.add(n)
             expected += 1 - (1 - chance) ** others
     message = (
-        f"an anchor or positive that comes again: with batches of {batch} about {expected:,.0f} rows"
-        " an epoch meet it as a negative (batch_sampler = \"no_duplicates\" avoids it)"
+        f"an anchor or positive that comes again: with batches of {batch} about {expected:,.0f}"
+        ' rows an epoch meet it as a negative (batch_sampler = "no_duplicates" avoids it)'
     )
     yield from _found("duplicates", rows, sorted(places), message)
 

@@ -81,7 +81,7 @@ def _all(evaluators: list[BaseEvaluator], *, bf16: bool) -> SequentialEvaluator:
     import torch
     from sentence_transformers.base.evaluation import SequentialEvaluator
 
-    class AllEvaluators(SequentialEvaluator):
+    class AllEvaluators(SequentialEvaluator):  # type: ignore[misc,unused-ignore] # types not read
         """Runs its evaluators over one encoding of each list of texts."""
 
         def __call__(self, model: Any, *arguments: Any, **options: Any) -> dict[str, float]:
@@ -89,7 +89,9 @@ def _all(evaluators: list[BaseEvaluator], *, bf16: bool) -> SequentialEvaluator:
                 torch.autocast(model.device.type, torch.bfloat16) if bf16 else nullcontext()
             )
             with computing:
-                found: dict[str, float] = super().__call__(OneEncoding(model), *arguments, **options)
+                found: dict[str, float] = super().__call__(
+                    OneEncoding(model), *arguments, **options
+                )
             return {name: value for name, value in found.items() if name != "sequential_score"}
 
     return AllEvaluators(evaluators)
@@ -100,6 +102,7 @@ def _evaluators(
 ) -> list[BaseEvaluator]:
     cut = [None if dim == width and len(dims) == 1 else dim for dim in dims]
     batch = recipe.training.per_device_eval_batch_size
+    sets: Any
     if wanted.kind == "retrieval":
         sets = _retrieval_sets(wanted, root, recipe.seed)
     else:

@@ -170,9 +170,9 @@ class Evaluation:
 
     ``retrieval``: a BEIR folder with its ``split``, or rows whose anchors are the queries and whose
     positives are the corpus; ``corpus_size`` keeps the relevant documents and so many others.
-    ``similarity``: pairs with a score. ``classification``: pairs with 0 or 1. ``triplets``. ``loss``:
-    the loss on rows. Matryoshka widths are all measured, from one encoding. ``similarities`` are
-    the ways to compare (cosine, dot, euclidean, manhattan).
+    ``similarity``: pairs with a score. ``classification``: pairs with 0 or 1. ``triplets``.
+    ``loss``: the loss on rows. Matryoshka widths are all measured, from one encoding.
+    ``similarities`` are the ways to compare (cosine, dot, euclidean, manhattan).
     """
 
     kind: EvaluationKind

@@ -67,7 +67,9 @@ def _change(table: dict[str, Any], change: str) -> None:
     name, equals, value = change.partition("=")
     *parents, key = [part.strip() for part in name.split(".")]
     if not equals or not key or not all(parents):
-        raise UsageError(f"{change!r}: expected SECTION.KEY=VALUE, as in training.learning_rate=5e-5")
+        raise UsageError(
+            f"{change!r}: expected SECTION.KEY=VALUE, as in training.learning_rate=5e-5"
+        )
     try:
         found = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
@@ -103,7 +105,9 @@ def _check(recipe: Recipe) -> None:
             raise TableError("loss.matryoshka.", "dims", "a width comes twice")
         if matryoshka.weights and len(matryoshka.weights) != len(matryoshka.dims):
             count = len(matryoshka.dims)
-            raise TableError("loss.matryoshka.", "weights", f"expected one for each of {count} dims")
+            raise TableError(
+                "loss.matryoshka.", "weights", f"expected one for each of {count} dims"
+            )
     if recipe.model.base == SCRATCH and recipe.model.scratch is None:
         raise TableError("model.", "base", "'scratch' needs a table [model.scratch]")
     scratch = recipe.model.scratch

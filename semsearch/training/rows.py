@@ -85,7 +85,7 @@ def read_data(data: Data | Evaluation, root: Path, *, needs: int = 2, label: boo
     if len(rows.columns) < needs:
         raise InputError(f"{needs} columns of text are needed, found {rows.columns}", path)
     if label and rows.labels is None:
-        raise InputError("a label is needed: name its column with label = \"...\"", path)
+        raise InputError('a label is needed: name its column with label = "..."', path)
     return rows if not data.rows else rows.only(_sliced(data.rows, len(rows)))
 
 
@@ -164,7 +164,8 @@ def _from_judgements(data: Data | Evaluation, folder: Path) -> Rows:
     """A row for each relevant document of each query, in the order of the queries."""
     dataset = BeirDataset.open(folder, data.split)
     documents = relevant_documents(dataset)
-    texts, lines = [], []
+    texts: list[tuple[str, ...]] = []
+    lines: list[int] = []
     for query in dataset.queries:
         for document, grade in dataset.qrels[query.id].items():
             if grade > 0 and document in documents:

@@ -20,7 +20,7 @@ from semsearch.training.checkpoints import FACTS, Work, identity_of, trained_fac
 from semsearch.training.checks import Finding, check_rows, refuse_findings
 from semsearch.training.evaluators import build_evaluator
 from semsearch.training.held_out import held_out_texts
-from semsearch.training.losses import build_loss, check_columns, needs_of
+from semsearch.training.losses import build_loss, check_columns, fit_widths, needs_of
 from semsearch.training.memory import memory_advice
 from semsearch.training.recipe import SCRATCH, Recipe, Training
 from semsearch.training.recipe_file import recipe_digest
@@ -160,13 +160,15 @@ def prepare(
     for notice in notices:
         log.warning(notice)
     width = model.get_embedding_dimension()
+    recipe, narrowed = fit_widths(recipe, width)
+    if narrowed:
+        log.warning(narrowed)
+        notices = (*notices, narrowed)
     evaluator, losses = build_evaluator(recipe, root, width, bf16=training.bf16)
     watch.stage("checking the rows")
     with quiet():
         kept, findings = check_rows(recipe, rows, model, held_out_texts(recipe, root))
-    return Prepared(
-        recipe, kept, model, evaluator, losses, training, notices, kind, findings
-    )
+    return Prepared(recipe, kept, model, evaluator, losses, training, notices, kind, findings)
 
 
 def _finished(output: Path, work: Work, recipe: Recipe, *, fresh: bool) -> Trained | None:
@@ -226,17 +228,13 @@ def _write(
     if found.best_step is not None:
         prepared.model.model_card_data.set_best_model_step(found.best_step)
     prepared.model.save_pretrained(str(made))
-    complete_card(
-        made, prepared.recipe, prepared.training, prepared.notices, prepared.findings
-    )
+    complete_card(made, prepared.recipe, prepared.training, prepared.notices, prepared.findings)
     facts = {"identity": work.identity, **found.to_json()}
     (made / FACTS).write_text(json.dumps(facts, indent=2, ensure_ascii=False), encoding="utf-8")
     work.publish(made)
 
 
-def build_trainer(
-    prepared: Prepared, folder: Path, watch: Watch
-) -> SentenceTransformerTrainer:
+def build_trainer(prepared: Prepared, folder: Path, watch: Watch) -> SentenceTransformerTrainer:
     """The library's trainer for a prepared run, with its checkpoints in ``folder``."""
     from datasets import disable_progress_bars
     from sentence_transformers import SentenceTransformerTrainer

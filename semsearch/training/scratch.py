@@ -72,7 +72,9 @@ def train_tokenizer(scratch: Scratch, texts: Iterable[str]) -> PreTrainedTokeniz
     try:
         tokenizer.train_from_iterator(texts, trainer)
     except Exception as exc:  # of the Rust library, which has no kind of its own
-        raise UsageError(f"[model.scratch]: no tokenizer can be trained on these rows: {exc}") from exc
+        raise UsageError(
+            f"[model.scratch]: no tokenizer can be trained on these rows: {exc}"
+        ) from exc
     return _wrapped(tokenizer, special)
 
 

@@ -1,4 +1,4 @@
-"""Plain tables (as TOML has them) to frozen dataclasses and back; whatever is unknown is refused."""
+"""Plain tables (as TOML has them) to frozen dataclasses and back; what is unknown is refused."""
 
 from __future__ import annotations
 
@@ -56,32 +56,30 @@ def _plain(value: Any) -> Any:
 
 
 def _value(hint: Any, value: Any, where: str, key: str) -> Any:
-    problem = f"expected {_named(hint)}, found {value!r}"
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
         return _one_of(get_args(hint), value, where, key)
-    if is_dataclass(hint) and isinstance(hint, type):
+    if isinstance(hint, type) and is_dataclass(hint):
         if not isinstance(value, Mapping):
             raise TableError(where, key, f"expected a table [{where}{key}]")
         return from_table(hint, value, f"{where}{key}.")
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise TableError(where, key, problem)
+    if origin is tuple and isinstance(value, list):
         [inner, _] = get_args(hint)
         return tuple(_value(inner, item, where, key) for item in value)
-    if origin is not None and origin is not Literal:  # a mapping of texts
-        if not isinstance(value, Mapping) or not all(isinstance(v, str) for v in value.values()):
-            raise TableError(where, key, problem)
-        return dict(value)
-    if origin is Literal:
-        if value not in get_args(hint):
-            raise TableError(where, key, problem)
-        return value
-    if hint is float and type(value) is int:
+    if origin is None and hint is float and type(value) is int:
         return float(value)
-    if type(value) is not hint:
-        raise TableError(where, key, problem)
+    if not _fits(hint, origin, value):
+        raise TableError(where, key, f"expected {_named(hint)}, found {value!r}")
     return value
+
+
+def _fits(hint: Any, origin: Any, value: Any) -> bool:
+    """Whether a plain value, a choice, or a mapping of texts is what the hint says."""
+    if origin is None:
+        return type(value) is hint
+    if origin is Literal:
+        return value in get_args(hint)
+    return isinstance(value, Mapping) and all(isinstance(item, str) for item in value.values())
 
 
 def _one_of(hints: tuple[Any, ...], value: Any, where: str, key: str) -> Any:

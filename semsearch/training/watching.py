@@ -45,7 +45,7 @@ def watching_callback(watch: Watch) -> TrainerCallback:
     """The trainer's callback that passes on what it says, and makes checkpoints durable."""
     from transformers import TrainerCallback
 
-    class Watching(TrainerCallback):
+    class Watching(TrainerCallback):  # type: ignore[misc,unused-ignore] # its types are not read
         """Tells ``watch``; a dozen calls a step at most, none of which touches the model."""
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

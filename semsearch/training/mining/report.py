@@ -110,7 +110,7 @@ class MiningReport:
         reasons = _listed(self.without, WITHOUT) or "there is no query"
         return (
             f"no negative left for any of {count(self.queries, 'query', 'queries')} of split"
-            f" {self.split} ({reasons}): widen the ranks or lower the margins"
+            f" {self.split} ({reasons}): widen the ranks or loosen the rules"
         )
 
 
