@@ -31,6 +31,9 @@ Row: TypeAlias = dict[str, Any]
 _AT_ONCE = 128
 """Queries whose candidates are in memory together."""
 
+_MOST_CANDIDATES = 200_000
+"""Candidates in memory together: where ranks go deep, fewer queries are."""
+
 _ATTEMPTS = 5
 
 
@@ -91,8 +94,9 @@ class Miner:
     def rows(self) -> Iterator[Row]:
         """The rows, query by query in the order of the set. Raises InputError if there is none."""
         queries = self._dataset.queries
-        for start in range(0, len(queries), _AT_ONCE):
-            part = queries[start : start + _AT_ONCE]
+        at_once = max(1, min(_AT_ONCE, _MOST_CANDIDATES // self._mining.ranks[1]))
+        for start in range(0, len(queries), at_once):
+            part = queries[start : start + at_once]
             proposed, chosen = self._chosen(part)
             pairs: list[list[Chosen]] = [[] for _ in part]
             for pair in chosen:
