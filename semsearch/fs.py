@@ -176,6 +176,46 @@ def new_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def link(source: Path, target: Path) -> None:
+    """Give a file that never changes a second name, or a copy where the file system has no links.
+
+    A ``target`` that is there stays as it is. The caller flushes the folder. Raises StorageError.
+    """
+    with storage_errors(target):
+        point("link")
+        try:
+            os.link(source, target)
+        except FileExistsError:
+            return
+        except OSError:
+            with open(source, "rb") as file, NewFile(target.parent) as new:
+                while block := file.read(1 << 20):
+                    new.write(block)
+                new.publish(target.name)
+
+
+def rename_folder(source: Path, target: Path) -> None:
+    """Give a folder another name, durably. Raises StorageError."""
+    with storage_errors(target):
+        point("rename")
+        os.rename(source, target)
+    sync_folder(target.parent)
+
+
+def remove_folder(folder: Path) -> None:
+    """Delete a folder with all that is in it. Its name goes first: nobody finds half of it.
+
+    Raises StorageError.
+    """
+    import shutil  # a query that starts cold does without
+
+    temporary = folder.parent / f".tmp-{os.getpid()}-{secrets.token_hex(4)}"
+    rename_folder(folder, temporary)
+    with storage_errors(folder):
+        point("unlink")
+        shutil.rmtree(temporary)
+
+
 def remove(path: Path) -> None:
     """Delete a file that nothing refers to any more. Raises StorageError."""
     with storage_errors(path):

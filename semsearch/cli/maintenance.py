@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from semsearch.cli.output import (
     print_json,
     size,
 )
+from semsearch.errors import SemsearchError
 
 if TYPE_CHECKING:
     from semsearch.collection.reader import Reader
@@ -43,6 +45,7 @@ def status(folder: str, as_json: bool) -> None:
 
 def _facts(reader: Reader) -> dict[str, Any]:
     from semsearch.collection import lexical_cache, vector_build, vector_cache
+    from semsearch.collection.beside import size_of
     from semsearch.collection.reading import recorded_reading
     from semsearch.indexing.long_text import recorded_long_text
     from semsearch.lexical.languages import stemming
@@ -90,8 +93,21 @@ def _facts(reader: Reader) -> dict[str, Any]:
         "ranking": _ranking(snapshot, reader),
         "unknown_tokens": reading.unknown,
         "foreign_to_model": reading.foreign,
-        "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+        "bytes": size_of(folder) - size_of(reader.layout.beside.folder),
+        "beside": _beside(reader),
     }
+
+
+def _beside(reader: Reader) -> dict[str, Any] | None:
+    """The index beside this one; None if there is none, or a swap is being finished."""
+    from semsearch.collection.beside import beside_of
+
+    try:
+        found = beside_of(reader.layout)
+    except SemsearchError as exc:
+        note(str(exc))
+        return None
+    return asdict(found) if found else None
 
 
 def _ranking(snapshot: Snapshot, reader: Reader) -> dict[str, str | float] | None:
@@ -128,9 +144,18 @@ def _shown(name: str, value: Any) -> str:
     if name == "ranking":
         tuned = ", ".join(f"{setting} {to}" for setting, to in (value or {}).items())
         return f"tuned: {tuned}" if tuned else "default"
+    if name == "beside":
+        return _shown_beside(value)
     if isinstance(value, dict):
         return ", ".join(f"{recall:.3f} at {dims}" for dims, recall in value.items()) or "1 (exact)"
     return "-" if value is None else str(value)
+
+
+def _shown_beside(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "-"
+    way = "--undo puts it back" if found["served"] else f"-m {found['model']} goes on with it"
+    return f"{found['model']}, {size(found['bytes'])}: `semsearch reindex {way}`, --forget deletes"
 
 
 @click.command(epilog="Example: semsearch check && echo sound")
@@ -149,6 +174,7 @@ def check(folder: str) -> None:
                 click.echo(one_line(str(finding)))
                 problems += 1
         documents = reader.snapshot().generation.n_document if not problems else 0
+        beside = _beside(reader)
     if problems:
         raise click.ClickException(
             f"{folder}: {count(problems, 'problem')}: `semsearch compact` builds derived files"
@@ -156,6 +182,11 @@ def check(folder: str) -> None:
             " index back, or index again"
         )
     click.echo(f"{folder}: sound ({count(documents, 'document')})")
+    if beside:
+        note(
+            f"beside it is an index by {beside['model']}, {size(beside['bytes'])}, not looked at:"
+            f" `semsearch check -i {Path(folder) / 'beside'}`"
+        )
 
 
 @click.command(

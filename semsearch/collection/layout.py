@@ -60,3 +60,12 @@ class Layout:
     def lexical(self) -> Path:
         """The derived lexical folder; may be deleted at any time."""
         return self.folder / "lex"
+
+    @property
+    def beside(self) -> Layout:
+        """A second index of the same documents, by another model: see ``collection.beside``."""
+        return Layout(self.folder / "beside")
+
+    def kept(self, gen: int) -> Layout:
+        """Where the index that served before is kept while generation ``gen`` takes its place."""
+        return Layout(self.folder / f"before-{gen}")

@@ -97,7 +97,9 @@ def build_lexical_cache(writer: Writer, *, force: bool = False) -> None:
 def uncovered_passages(snapshot: Snapshot) -> int:
     """How many vids the lexical folder lacks, those of passages that are gone included."""
     state = _state(snapshot)
-    return snapshot.last_vid - (max(state.last_vid, 0) if state else 0)
+    if state is None:  # vids need not start at 1
+        return len(snapshot.rows)
+    return snapshot.last_vid - max(state.last_vid, 0)
 
 
 def _clear(writer: Writer) -> None:

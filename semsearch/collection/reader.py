@@ -20,6 +20,7 @@ from semsearch.store.passages import PassageRow
 from semsearch.types import Document
 
 if TYPE_CHECKING:
+    from semsearch.store.catalog import GenerationRow
     from semsearch.types import Ints
 
 
@@ -93,19 +94,31 @@ class Reader:
         """Every live document of this generation, in the order of insertion.
 
         No lock is held between two of them, however long the caller takes. Raises StorageError
-        when the index was compacted meanwhile, so that some are gone.
+        when the index was compacted meanwhile, so that some are gone, or swapped for another.
         """
         with database_errors(self.layout.catalog):
             newest = catalog.generation(self.connection)
         after = read = 0
         while page := self._page(newest.gen, after):
+            self._require_same_catalog(newest)
             for row in page:
                 yield row.document
             after, read = page[-1].doc_id, read + len(page)
+        self._require_same_catalog(newest)
         if read != newest.n_document:
             raise StorageError(
                 f"{self.layout.folder}: the index was compacted meanwhile, and {read:,} of"
                 f" {newest.n_document:,} documents were read: read them again"
+            )
+
+    def _require_same_catalog(self, taken: GenerationRow) -> None:
+        """Another model's catalog has its own rows: none of them belong to this listing."""
+        with database_errors(self.layout.catalog):
+            swapped = int(catalog.get_meta(self.connection, catalog.SWAPPED) or 0)
+        if swapped > taken.gen:
+            raise StorageError(
+                f"{self.layout.folder}: another model's index took its place meanwhile: read the"
+                " documents again"
             )
 
     def _page(self, gen: int, after: int) -> list[StoredDocument]:

@@ -15,14 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semsearch import fs
+from semsearch.collection.beside import settle
 from semsearch.collection.changes import Change, Tally, insert_changes
 from semsearch.collection.layout import FLUSH_ROWS, Layout
+from semsearch.collection.refuse import refuse_foreign_folder, refuse_lost_catalog
 from semsearch.collection.snapshot import Snapshot, take_snapshot
 from semsearch.collection.tokens import codes_of_each, in_parts
-from semsearch.errors import Corrupt, InputError, StorageError
+from semsearch.errors import StorageError
 from semsearch.store import catalog, documents
 from semsearch.store.catalog import EncoderRow, GenerationRow, SegmentRow
-from semsearch.store.database import database_errors, open_writer, transaction
+from semsearch.store.database import (
+    database_errors,
+    open_writer,
+    replace_database,
+    transaction,
+)
 from semsearch.store.recent_tokens import packed
 from semsearch.store.rows import row_crc
 from semsearch.store.segments import SegmentFile, write_segment
@@ -160,6 +167,15 @@ class Writer:
         with self._unless_failed(), database_errors(self.layout.catalog):
             self.connection.execute("VACUUM")
 
+    def take_over(self, source: sqlite3.Connection) -> None:
+        """Hold what another catalog holds, whose files are here already. One commit.
+
+        Readers wait meanwhile. It must say that it is newer than what is here (``swap_beside``).
+        """
+        with self._unless_failed():
+            replace_database(self.connection, source, self.layout.catalog)
+        self.refresh()
+
     @contextmanager
     def generation(self) -> Iterator[Tally]:
         """One commit that readers notice; what happens inside keeps the tally right."""
@@ -246,37 +262,18 @@ def open_for_writing(layout: Layout) -> Iterator[Writer]:
 
     Raises Locked, StorageError, Mismatch (format), Corrupt.
     """
-    _refuse_foreign_folder(layout)
+    refuse_foreign_folder(layout)
     with fs.exclusive_lock(layout.lock):
-        _refuse_lost_catalog(layout)
+        refuse_lost_catalog(layout)
         database = open_writer(layout.catalog)
         try:
             with database_errors(layout.catalog):
                 writer = Writer(layout, database.conn)
+                settle(layout, writer.snapshot)
                 collect_garbage(writer)
                 yield writer
         finally:
             database.close()
-
-
-def _refuse_foreign_folder(layout: Layout) -> None:
-    """A new index goes into a new or empty folder, not among somebody's files."""
-    folder = layout.folder
-    if layout.lock.exists() or layout.catalog.exists() or not folder.is_dir():
-        return
-    if any(path.name not in ("seg", "ann", "lex") for path in folder.iterdir()):
-        raise InputError("not empty and not an index: name a new folder with -i", folder)
-
-
-def _refuse_lost_catalog(layout: Layout) -> None:
-    """Vectors whose catalog is gone are not garbage: a copy of it makes them useful again."""
-    if layout.catalog.is_file() and layout.catalog.stat().st_size:
-        return
-    if any(layout.segments.glob("s-*.vec")):
-        raise Corrupt(
-            f"{layout.catalog}: the catalog is missing, but its vectors are there: restore a"
-            f" backup of it, or delete {layout.folder} and index again"
-        )
 
 
 def collect_garbage(writer: Writer) -> None:

@@ -107,13 +107,15 @@ class Indexer:
     def _windows(self, source: Source) -> Iterator[_Window]:
         before = _Window(0, [], [], {})
         for documents_read in windows(source.documents):
-            before = self._window(source.uri, documents_read, before)
+            before = self._window(source, documents_read, before)
             yield before
 
-    def _window(self, uri: str, read: Sequence[Document], before: _Window) -> _Window:
+    def _window(self, source: Source, read: Sequence[Document], before: _Window) -> _Window:
         """What is to be done; all windows are committed but ``before``, which will be."""
         texts = self._without_empty(read)
-        wanted, again = self._without_duplicates([replace(d, source=uri) for d in texts])
+        if not source.own_sources:
+            texts = [replace(d, source=source.uri) for d in texts]
+        wanted, again = self._without_duplicates(texts)
         stored = self._stored(wanted, [d for d in before.changed if d.id in again])
         changed = [d for d in wanted if self._is_changed(d, stored.get(d.id), d.id in again)]
         pieces, texts_of = self._long.cut(changed)

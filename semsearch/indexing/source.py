@@ -16,11 +16,15 @@ WINDOW_CHARACTERS = 16_000_000
 
 @dataclass(frozen=True)
 class Source:
-    """A corpus to index: ``uri`` names it in the index; ``prunable`` unless it is a stream."""
+    """A corpus to index: ``uri`` names it in the index; ``prunable`` unless it is a stream.
+
+    With ``own_sources`` each document keeps the source that it names, whatever the corpus is.
+    """
 
     uri: str
     documents: Iterable[Document]
     prunable: bool = True
+    own_sources: bool = False
 
 
 def windows(source: Iterable[Document]) -> Iterator[list[Document]]:

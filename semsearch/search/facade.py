@@ -37,6 +37,7 @@ class Index:
         self._model = model
         self._precision: Precision = precision
         self._encoder: Encoder | None = None
+        self._opened_for: str | None = None
         self._reader: Reader | None = None
         self._searcher: Searcher | None = None
 
@@ -79,7 +80,7 @@ class Index:
         asked for), UsageError (a new index cannot have it here).
         """
         recorded = snapshot.encoder
-        if self._encoder is None:
+        if self._encoder is None or self._is_outdated(recorded):
             from semsearch.encoders import open_encoder
             from semsearch.encoders.resolve import DEFAULT_MODEL
 
@@ -92,7 +93,18 @@ class Index:
                 local_only=recorded is not None,
                 or_auto=self._precision == "auto",
             )
+            self._opened_for = (recorded or self._encoder).fingerprint
         return self._encoder
+
+    def adopt(self, encoder: Encoder) -> None:
+        """Use an encoder that is open already; one that is not the index's is refused when used."""
+        self._encoder = encoder
+
+    def _is_outdated(self, recorded: EncoderRow | None) -> bool:
+        """Whether another model took the place of the one that was opened: no other was asked."""
+        if self._model is not None or recorded is None or self._opened_for is None:
+            return False
+        return self._opened_for != recorded.fingerprint
 
     def _precision_for(self, recorded: EncoderRow | None) -> Precision:
         """The one asked for, or int8 if that is the index's."""

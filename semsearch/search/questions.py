@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from semsearch.errors import Mismatch
+
 if TYPE_CHECKING:
     from semsearch.encoders import Encoder
+    from semsearch.store.catalog import EncoderRow
     from semsearch.types import Floats, Ints
 
 UNREADABLE = 0.10
@@ -25,16 +28,28 @@ class Questions:
 
     ``vectors`` float32 (Q, dim) of unit length; ``tokens`` for each query its tokens' unit vectors
     float32 (t, token_dim); ``known`` float32 (Q,), the share of its tokens that the vocabulary has.
+    ``fingerprint`` is that of the model that read them.
     """
 
     vectors: Floats
     tokens: tuple[Floats, ...]
     known: Floats
+    fingerprint: str
 
     def some(self, which: Sequence[int]) -> Questions:
         """Those at these positions."""
         tokens = tuple(self.tokens[number] for number in which)
-        return Questions(self.vectors[which], tokens, self.known[which])
+        return Questions(self.vectors[which], tokens, self.known[which], self.fingerprint)
+
+
+def require_model(recorded: EncoderRow | None, encoder: Encoder) -> None:
+    """Raise Mismatch unless ``encoder`` made the vectors of an index, if it has any."""
+    if recorded is not None and recorded.fingerprint != encoder.fingerprint:
+        raise Mismatch(
+            f"the index was made by {recorded.name} ({recorded.fingerprint[:12]}), not by"
+            f" {encoder.name} ({encoder.fingerprint[:12]}): use that model, or make a new index"
+            " with -i"
+        )
 
 
 def encode_questions(encoder: Encoder, texts: Sequence[str]) -> Questions:
@@ -63,4 +78,5 @@ def encode_questions(encoder: Encoder, texts: Sequence[str]) -> Questions:
             encoder.name,
             100 * share,
         )
-    return Questions(encoded.vectors, tuple(tokens), (1 - unknown).astype(np.float32))
+    known = (1 - unknown).astype(np.float32)
+    return Questions(encoded.vectors, tuple(tokens), known, encoder.fingerprint)

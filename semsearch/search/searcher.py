@@ -15,14 +15,14 @@ import numpy as np
 
 from semsearch.collection.reader import Reader, StaleSnapshot
 from semsearch.collection.snapshot import Snapshot
-from semsearch.errors import Corrupt, Mismatch, UsageError
+from semsearch.errors import Corrupt, UsageError
 from semsearch.ranking.settings import DEFAULT_RANKING, Ranking
 from semsearch.search.candidates import CandidateSource
 from semsearch.search.explain import Explainer, setting_of
 from semsearch.search.hits import choose, read_hits
 from semsearch.search.options import DEFAULT, Options
 from semsearch.search.owners import Owners, Ranked
-from semsearch.search.questions import Questions, encode_questions
+from semsearch.search.questions import Questions, encode_questions, require_model
 from semsearch.search.rerankers import NONE, SELF, Rerankers
 from semsearch.search.stages import Search, Stages, no_stages
 from semsearch.threads import thread_count
@@ -155,17 +155,13 @@ class Searcher:
         return encode_questions(self._encoder_for(self._view.snapshot), texts)
 
     def _encoder_for(self, snapshot: Snapshot) -> Encoder:
-        with self._lock:
-            if self._encoder is None:
-                self._encoder = self._load_encoder(snapshot)
         recorded = snapshot.encoder
-        if recorded is not None and recorded.fingerprint != self._encoder.fingerprint:
-            raise Mismatch(
-                f"the index was made by {recorded.name} ({recorded.fingerprint[:12]}), not by"
-                f" {self._encoder.name} ({self._encoder.fingerprint[:12]}): use that model, or make"
-                " a new index with -i"
-            )
-        return self._encoder
+        with self._lock:
+            encoder = self._encoder
+            if encoder is None or (recorded and recorded.fingerprint != encoder.fingerprint):
+                encoder = self._encoder = self._load_encoder(snapshot)  # it may have been swapped
+        require_model(recorded, encoder)
+        return encoder
 
     def _answer(self, view: _View, text: str, k: int, options: Options) -> tuple[Stages, list[Hit]]:
         if not text.strip():
@@ -230,7 +226,8 @@ class Searcher:
             view.source.require_lexical()
 
         def encoded() -> Questions:
-            if questions is not None:
+            made_by = view.snapshot.encoder
+            if questions and made_by and questions.fingerprint == made_by.fingerprint:
                 return questions
             return encode_questions(self._encoder_for(view.snapshot), texts)
 
@@ -289,8 +286,11 @@ class Searcher:
     def _retry(self, answer: Callable[[_View], T]) -> T:
         for _ in range(_ATTEMPTS):
             self.refresh()
+            view = self._view
             try:
-                return answer(self._view)
+                found = answer(view)
+                self.reader.require_current(view.snapshot)  # settings are read along the way
+                return found
             except StaleSnapshot:  # purged or replaced by a commit meanwhile
                 continue
         raise Corrupt(

@@ -84,6 +84,9 @@ class CacheRow:
 HORIZON = "horizon"
 """The setting that holds the last generation that purged rows: older snapshots may miss some."""
 
+SWAPPED = "swapped"
+"""The setting that holds the generation in which another catalog took this one's place."""
+
 CODED_WIDTH = "token_width"
 """The setting that holds the width of the tokens whose codes are kept, 0 if none are to be; an
 index without it has none."""
@@ -244,6 +247,14 @@ def next_id(connection: sqlite3.Connection, table: str) -> int:
     return int(
         connection.execute(f"SELECT coalesce(max({column}), 0) + 1 FROM {table}").fetchone()[0]
     )
+
+
+def start_ids_above(connection: sqlite3.Connection, highest: int) -> None:
+    """Give documents and passages of a catalog without any only ids above this one."""
+    for table in ("document", "passage"):
+        connection.execute(
+            "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, highest)
+        )
 
 
 def pack_dims(dims: Sequence[int]) -> str:

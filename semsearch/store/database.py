@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,9 @@ _SETTINGS = (
     "PRAGMA synchronous = FULL",
 )
 _BUSY_SECONDS = 30.0
+_COPY_PAGES = 4_096
+_COPY_KIB = 65_536
+"""So much is copied at once, and held at most until the copy is committed."""
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
@@ -90,6 +94,48 @@ def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+    fs.point("committed")
+
+
+def copy_database(source: sqlite3.Connection, path: Path) -> sqlite3.Connection:
+    """Copy what a catalog holds into the new file ``path``, and open that: the caller closes it.
+
+    Raises StorageError, Corrupt.
+    """
+    with database_errors(path):
+        copy = _connect(path)
+        try:
+            source.backup(copy)
+        except BaseException:
+            copy.close()
+            raise
+    return copy
+
+
+def replace_database(target: sqlite3.Connection, source: sqlite3.Connection, path: Path) -> None:
+    """Let the catalog ``target``, at ``path``, hold what ``source`` holds. One commit.
+
+    Pages are copied inside one transaction of ``target``, under its journal: whoever opens it after
+    a crash finds the old content whole or the new one. Other connections wait meanwhile, up to 30
+    seconds, and see the new content with their next statement. Memory is bounded. Raises
+    StorageError, Corrupt; ``target`` then holds what it held.
+    """
+    waited_until = time.monotonic() + _BUSY_SECONDS
+
+    def step(status: int, _remaining: int, _total: int) -> None:
+        fs.point("swap")
+        if status == sqlite3.SQLITE_BUSY and time.monotonic() > waited_until:
+            raise StorageError(f"{path}: busy for {_BUSY_SECONDS:.0f} s: try again")
+
+    with database_errors(path):
+        target.execute(f"PRAGMA cache_size = -{_COPY_KIB}")
+        target.execute("PRAGMA cache_spill = 1")  # the lock that this needs is held anyway
+        fs.point("swap")
+        try:
+            source.backup(target, pages=_COPY_PAGES, progress=step)
+        finally:
+            target.execute("PRAGMA cache_spill = 0")
+            target.execute("PRAGMA cache_size = -2000")
     fs.point("committed")
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from semsearch.errors import InputError
 from semsearch.store.filters import field_rows
@@ -44,6 +45,15 @@ class StoredDocument:
     def document(self) -> Document:
         """The document as its users know it."""
         return Document(self.ext_id, self.body, self.title, json.loads(self.meta), self.source)
+
+
+class Mark(NamedTuple):
+    """What tells whether two catalogs hold the same document."""
+
+    ext_id: str
+    doc_id: int
+    source: str
+    content_hash: bytes
 
 
 def content_hash(document: Document) -> bytes:
@@ -158,6 +168,17 @@ def documents_of(
         for row in rows:
             found[row[0]] = checked_document(row)
     return found
+
+
+def live_marks(connection: sqlite3.Connection) -> Iterator[Mark]:
+    """The marks of the live documents, by id in ascending order."""
+    with closing(connection.cursor()) as cursor:
+        cursor.execute(
+            "SELECT ext_id, doc_id, source, content_hash FROM document"
+            " WHERE deleted_gen IS NULL ORDER BY ext_id"
+        )
+        for row in cursor:
+            yield Mark(*row)
 
 
 def page_of_documents(connection: sqlite3.Connection, gen: int, after: int) -> list[StoredDocument]:

@@ -1,0 +1,36 @@
+"""Folders that no index may be written into."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from semsearch.errors import Corrupt, InputError
+
+if TYPE_CHECKING:
+    from semsearch.collection.layout import Layout
+
+
+def refuse_foreign_folder(layout: Layout) -> None:
+    """A new index goes into a new or empty folder, not among somebody's files.
+
+    Raises InputError.
+    """
+    folder = layout.folder
+    if layout.lock.exists() or layout.catalog.exists() or not folder.is_dir():
+        return
+    if any(path.name not in ("seg", "ann", "lex") for path in folder.iterdir()):
+        raise InputError("not empty and not an index: name a new folder with -i", folder)
+
+
+def refuse_lost_catalog(layout: Layout) -> None:
+    """Vectors whose catalog is gone are not garbage: a copy of it makes them useful again.
+
+    Raises Corrupt.
+    """
+    if layout.catalog.is_file() and layout.catalog.stat().st_size:
+        return
+    if any(layout.segments.glob("s-*.vec")):
+        raise Corrupt(
+            f"{layout.catalog}: the catalog is missing, but its vectors are there: restore a"
+            f" backup of it, or delete {layout.folder} and index again"
+        )
