@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from semsearch.errors import InputError
 from semsearch.training.losses import RANKING
 from semsearch.training.recipe import Recipe
-from semsearch.training.rows import Rows
+from semsearch.training.rows import Rows, plain
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from semsearch.training.held_out import HeldOut
+    from semsearch.training.evaluation_sets import HeldOut
 
 _SHOWN = 5
 _MEASURED_ROWS = 20_000
@@ -85,11 +85,6 @@ def refuse_findings(findings: Iterable[Finding]) -> None:
         raise InputError(f"{wrong[0]}{more}: mend the rows, or leave out --strict")
 
 
-def plain(text: str) -> str:
-    """A text as it is compared: in one case, white space as single spaces."""
-    return " ".join(text.split()).casefold()
-
-
 def _found(
     kind: str, rows: Rows, places: Sequence[int], message: str, *, allowed: bool = False
 ) -> Iterator[Finding]:
@@ -132,15 +127,12 @@ def _contradictions(rows: Rows) -> Iterator[Finding]:
 
 def _leaks(rows: Rows, held_out: Sequence[HeldOut]) -> Iterator[Finding]:
     for one in held_out:
-        queries = {plain(text) for text in one.queries}
-        documents = {plain(text) for text in one.documents}
-        pairs = {frozenset(map(plain, pair)) for pair in one.pairs}
         asked, told = [], []
         for n, texts in enumerate(rows.texts):
             known = [plain(text) for text in texts]
-            if not queries.isdisjoint(known) or (pairs and frozenset(known[:2]) in pairs):
+            if not one.queries.isdisjoint(known) or frozenset(known[:2]) in one.pairs:
                 asked.append(n)
-            if not documents.isdisjoint(known):
+            if not one.documents.isdisjoint(known):
                 told.append(n)
         message = f"a query or pair that {one.name} measures is trained on"
         yield from _found("leak", rows, asked, message)

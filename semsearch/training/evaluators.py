@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semsearch.corpus import BeirDataset
 from semsearch.errors import InputError, UsageError
-from semsearch.training.recipe import Evaluation, Recipe
-from semsearch.training.rows import Rows, documents_of, read_data
+from semsearch.training.evaluation_sets import EvaluationSet
+from semsearch.training.recipe import Recipe
+from semsearch.training.rows import Rows
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.base.evaluation import BaseEvaluator, SequentialEvaluator
 
-_NEEDS = {"similarity": (2, True), "classification": (2, True), "triplets": (3, False)}
+
+_WAYS = ("encode", "encode_query", "encode_document")
 
 
 class OneEncoding:
@@ -35,18 +37,9 @@ class OneEncoding:
         self._made: dict[tuple[str, bool, tuple[str, ...]], Any] = {}
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
+        return partial(self._encoded, name) if name in _WAYS else getattr(self._model, name)
 
-    def encode(self, texts: Sequence[str], **options: Any) -> Any:  # noqa: D102
-        return self._encoded("encode", texts, options)
-
-    def encode_query(self, texts: Sequence[str], **options: Any) -> Any:  # noqa: D102
-        return self._encoded("encode_query", texts, options)
-
-    def encode_document(self, texts: Sequence[str], **options: Any) -> Any:  # noqa: D102
-        return self._encoded("encode_document", texts, options)
-
-    def _encoded(self, way: str, texts: Sequence[str], options: dict[str, Any]) -> Any:
+    def _encoded(self, way: str, texts: Sequence[str], **options: Any) -> Any:
         width = options.pop("truncate_dim", None)
         key = (way, bool(options.get("convert_to_tensor")), tuple(texts))
         if key not in self._made:
@@ -55,26 +48,25 @@ class OneEncoding:
 
 
 def build_evaluator(
-    recipe: Recipe, root: Path, width: int, *, bf16: bool
+    recipe: Recipe, sets: Sequence[EvaluationSet], width: int, *, bf16: bool
 ) -> tuple[SequentialEvaluator | None, dict[str, Rows]]:
     """One evaluator of all that the recipe measures, and by name the rows for the loss.
 
     ``width`` is the model's, ``bf16`` says that texts are encoded in it, as training does. Raises
-    as ``read_data`` does.
+    UsageError for two evaluations of one name, InputError for labels that are neither 0 nor 1.
     """
     dims = recipe.loss.matryoshka.dims if recipe.loss.matryoshka else (width,)
-    found: list[BaseEvaluator] = []
-    losses: dict[str, Rows] = {}
-    for wanted in recipe.evaluation:
-        if wanted.kind == "loss":
-            rows = read_data(wanted, root)
-            losses[rows.name] = rows
-        else:
-            found += _evaluators(wanted, root, sorted(dims, reverse=True), width, recipe)
-    names = [getattr(one, "name", "") + type(one).__name__ for one in found]
+    cut = [None] if tuple(dims) == (width,) else sorted(dims, reverse=True)
+    batch = recipe.training.per_device_eval_batch_size
+    found = [
+        _evaluator(one, dim, batch) for one in sets if one.wanted.kind != "loss" for dim in cut
+    ]
+    names = [one.name + type(one).__name__ for one in found]
+    losses = [one.rows for one in sets if one.wanted.kind == "loss" and one.rows is not None]
+    names += [f"loss {rows.name}" for rows in losses]
     if len(set(names)) < len(names):
         raise UsageError("two tables [[evaluation]] have the same kind and name: name them apart")
-    return (_all(found, bf16=bf16) if found else None), losses
+    return (_all(found, bf16=bf16) if found else None), {rows.name: rows for rows in losses}
 
 
 def _all(evaluators: list[BaseEvaluator], *, bf16: bool) -> SequentialEvaluator:
@@ -97,28 +89,10 @@ def _all(evaluators: list[BaseEvaluator], *, bf16: bool) -> SequentialEvaluator:
     return AllEvaluators(evaluators)
 
 
-def _evaluators(
-    wanted: Evaluation, root: Path, dims: Sequence[int], width: int, recipe: Recipe
-) -> list[BaseEvaluator]:
-    cut = [None if dim == width and len(dims) == 1 else dim for dim in dims]
-    batch = recipe.training.per_device_eval_batch_size
-    sets: Any
-    if wanted.kind == "retrieval":
-        sets = _retrieval_sets(wanted, root, recipe.seed)
-    else:
-        needs, label = _NEEDS[wanted.kind]
-        sets = read_data(wanted, root, needs=needs, label=label)
-    found = [_evaluator(wanted, sets, dim, batch, root) for dim in cut]
-    for one in found:  # the width is in the name: so the card has one table, a column for each
-        one.get_config_dict = dict
-    return found
-
-
-def _evaluator(
-    wanted: Evaluation, data: Any, dim: int | None, batch: int, root: Path
-) -> BaseEvaluator:
+def _evaluator(data: EvaluationSet, dim: int | None, batch: int) -> BaseEvaluator:
     from sentence_transformers.sentence_transformer import evaluation
 
+    wanted = data.wanted
     name = wanted.name or (Path(wanted.path).name.split(".")[0] if dim is None else "")
     if dim is not None:
         name = f"{name}_dim_{dim}" if name else f"dim_{dim}"
@@ -128,56 +102,28 @@ def _evaluator(
         "batch_size": batch,
         "write_csv": False,
     }
-    if wanted.kind == "retrieval":
-        queries, corpus, relevant = data
-        return evaluation.InformationRetrievalEvaluator(queries, corpus, relevant, **common)
-    common["similarity_fn_names"] = list(wanted.similarities)
-    first, second, *others = (data.column(n) for n in range(len(data.columns)))
-    if wanted.kind == "similarity":
-        return evaluation.EmbeddingSimilarityEvaluator(first, second, data.labels, **common)
-    if wanted.kind == "triplets":
-        return evaluation.TripletEvaluator(first, second, others[0], **common)
-    if not set(data.labels) <= {0.0, 1.0}:
-        raise InputError("classification needs labels that are 0 or 1", root / wanted.path)
-    labels = [int(label) for label in data.labels]
-    return evaluation.BinaryClassificationEvaluator(first, second, labels, **common)
+    rows = data.rows
+    if rows is None:
+        found = evaluation.InformationRetrievalEvaluator(
+            data.queries, data.corpus, data.relevant, **common
+        )
+    else:
+        common["similarity_fn_names"] = list(wanted.similarities)
+        columns = [rows.column(n) for n in range(len(rows.columns))]
+        if wanted.kind == "similarity":
+            found = evaluation.EmbeddingSimilarityEvaluator(*columns[:2], rows.labels, **common)
+        elif wanted.kind == "triplets":
+            found = evaluation.TripletEvaluator(*columns[:3], **common)
+        else:
+            labels = _zero_or_one(rows)
+            found = evaluation.BinaryClassificationEvaluator(*columns[:2], labels, **common)
+    # The width is in the name: so the card has one table, a column for each.
+    found.get_config_dict = dict
+    return found
 
 
-def _retrieval_sets(
-    wanted: Evaluation, root: Path, seed: int
-) -> tuple[dict[str, str], dict[str, str], dict[str, set[str]]]:
-    """Queries, corpus and relevant documents by id."""
-    if not (root / wanted.path).is_dir():
-        return _from_rows(read_data(wanted, root))
-    dataset = BeirDataset.open(root / wanted.path, wanted.split)
-    queries = {query.id: query.text for query in dataset.queries}
-    relevant = {
-        query: {document for document, grade in dataset.qrels[query].items() if grade > 0}
-        for query in queries
-    }
-    corpus = {document.id: document.content for document in documents_of(dataset)}
-    if wanted.corpus_size:
-        corpus = _smaller(corpus, set().union(*relevant.values()), wanted.corpus_size, seed)
-    return queries, corpus, relevant
-
-
-def _from_rows(rows: Rows) -> tuple[dict[str, str], dict[str, str], dict[str, set[str]]]:
-    """Anchors as queries, positives as corpus: equal texts are one, each with all its answers."""
-    queries: dict[str, str] = {}
-    corpus: dict[str, str] = {}
-    relevant: dict[str, set[str]] = {}
-    for anchor, positive, *_ in rows.texts:
-        query = queries.setdefault(anchor, f"q{len(queries)}")
-        document = corpus.setdefault(positive, f"d{len(corpus)}")
-        relevant.setdefault(query, set()).add(document)
-    return {id: text for text, id in queries.items()}, {i: t for t, i in corpus.items()}, relevant
-
-
-def _smaller(corpus: dict[str, str], needed: set[str], others: int, seed: int) -> dict[str, str]:
-    """The needed documents and ``others`` more, drawn by ``seed``, in their order."""
-    import numpy as np
-
-    rest = [id for id in corpus if id not in needed]
-    count = min(others, len(rest))
-    drawn = {rest[i] for i in np.random.default_rng(seed).choice(len(rest), count, replace=False)}
-    return {id: text for id, text in corpus.items() if id in needed or id in drawn}
+def _zero_or_one(rows: Rows) -> list[int]:
+    labels = rows.labels or []
+    if not set(labels) <= {0.0, 1.0}:
+        raise InputError("classification needs labels that are 0 or 1", rows.source)
+    return [int(label) for label in labels]

@@ -171,8 +171,9 @@ class Evaluation:
     ``retrieval``: a BEIR folder with its ``split``, or rows whose anchors are the queries and whose
     positives are the corpus; ``corpus_size`` keeps the relevant documents and so many others.
     ``similarity``: pairs with a score. ``classification``: pairs with 0 or 1. ``triplets``.
-    ``loss``: the loss on rows. Matryoshka widths are all measured, from one encoding.
-    ``similarities`` are the ways to compare (cosine, dot, euclidean, manhattan).
+    ``loss``: the loss on rows. ``unseen`` leaves out what is trained on. Matryoshka widths are all
+    measured, from one encoding. ``similarities`` are the ways to compare (cosine, dot, euclidean,
+    manhattan).
     """
 
     kind: EvaluationKind
@@ -183,6 +184,7 @@ class Evaluation:
     label: str | float | None = None
     rows: str = ""
     corpus_size: int = 0
+    unseen: bool = False
     similarities: tuple[Literal["cosine", "dot", "euclidean", "manhattan"], ...] = ("cosine",)
 
 

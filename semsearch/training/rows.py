@@ -187,6 +187,11 @@ def documents_of(dataset: BeirDataset) -> Iterator[Document]:
     return read_corpus(dataset.require_corpus())
 
 
+def plain(text: str) -> str:
+    """A text as it is compared with others: in one case, white space as single spaces."""
+    return " ".join(text.split()).casefold()
+
+
 def sample(rows: Rows, count: int, seed: int) -> Rows:
     """``count`` rows drawn without replacement, in their order; all of them if 0."""
     import numpy as np

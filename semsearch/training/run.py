@@ -18,8 +18,8 @@ from semsearch.training.base_model import base_folder, open_base
 from semsearch.training.card import complete_card, complete_logs, tell_card
 from semsearch.training.checkpoints import FACTS, Work, identity_of, trained_facts
 from semsearch.training.checks import Finding, check_rows, refuse_findings
+from semsearch.training.evaluation_sets import held_out_texts, read_evaluations
 from semsearch.training.evaluators import build_evaluator
-from semsearch.training.held_out import held_out_texts
 from semsearch.training.losses import build_loss, check_columns, fit_widths, needs_of
 from semsearch.training.memory import memory_advice
 from semsearch.training.recipe import SCRATCH, Recipe, Training
@@ -164,10 +164,11 @@ def prepare(
     if narrowed:
         log.warning(narrowed)
         notices = (*notices, narrowed)
-    evaluator, losses = build_evaluator(recipe, root, width, bf16=training.bf16)
+    sets = read_evaluations(recipe, root, rows)
+    evaluator, losses = build_evaluator(recipe, sets, width, bf16=training.bf16)
     watch.stage("checking the rows")
     with quiet():
-        kept, findings = check_rows(recipe, rows, model, held_out_texts(recipe, root))
+        kept, findings = check_rows(recipe, rows, model, held_out_texts(recipe, root, sets))
     return Prepared(recipe, kept, model, evaluator, losses, training, notices, kind, findings)
 
 
