@@ -56,5 +56,5 @@ $(RUNTIME):
 
 $(DEVELOPMENT): $(RUNTIME)
 	@echo "Installing the development tools ..." >&2
-	@$(PIP) $(EDITABLE) '.[cpu,offline,parquet]' --group dev
+	@$(PIP) $(EDITABLE) '.[cpu,offline,parquet,train,lora]' --group dev
 	@touch $@

@@ -6,7 +6,8 @@ machine computed in, what was found in the rows, and the quality of the pipeline
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,19 @@ def tell_card(recipe: Recipe, model: SentenceTransformer) -> None:
     if recipe.model.base != SCRATCH and is_name(recipe.model.base):
         data.base_model = recipe.model.base
     data.model_name = recipe.name
+
+
+@contextmanager
+def quiet_card() -> Iterator[None]:
+    """Keep the library from drawing a bar of its own while it looks for examples for the card."""
+    from sentence_transformers.base import model_card
+
+    bar = model_card.tqdm
+    model_card.tqdm = lambda items, **_: items
+    try:
+        yield
+    finally:
+        model_card.tqdm = bar
 
 
 def complete_logs(trainer: SentenceTransformerTrainer, before: Mapping[str, float]) -> None:

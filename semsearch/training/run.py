@@ -15,11 +15,12 @@ from semsearch.encoders.runtimes.torch import quiet
 from semsearch.errors import MissingExtra, UsageError
 from semsearch.training.arguments import settle_precision, trainer_arguments
 from semsearch.training.base_model import base_folder, open_base
-from semsearch.training.card import complete_card, complete_logs, tell_card
+from semsearch.training.card import complete_card, complete_logs, quiet_card, tell_card
 from semsearch.training.checkpoints import FACTS, Work, identity_of, trained_facts
 from semsearch.training.checks import Finding, check_rows, refuse_findings
 from semsearch.training.evaluation_sets import held_out_texts, read_evaluations
 from semsearch.training.evaluators import build_evaluator
+from semsearch.training.lora import add_lora, merge_lora
 from semsearch.training.losses import build_loss, check_columns, fit_widths, needs_of
 from semsearch.training.memory import memory_advice
 from semsearch.training.recipe import SCRATCH, Recipe, Training
@@ -155,6 +156,7 @@ def prepare(
     """Open the base, look at the data, and settle what this machine can do."""
     watch.stage("opening the base")
     model = open_base(recipe.model, rows, recipe.seed, device)
+    add_lora(recipe, model)
     kind = model.device.type
     training, notices = settle_precision(recipe.training, kind)
     for notice in notices:
@@ -204,6 +206,7 @@ def _train(prepared: Prepared, work: Work, watch: Watch, began: float) -> Traine
     resumed = int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
     watch.stage("training")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    merge_lora(prepared.model)
     watch.stage("measuring after")
     after = measure(trainer)
     best = trainer.state.best_global_step if prepared.training.load_best_model_at_end else None
@@ -244,15 +247,17 @@ def build_trainer(prepared: Prepared, folder: Path, watch: Watch) -> SentenceTra
     disable_progress_bars()
     prepared.model.model_card_data.local_files_only = True
     tell_card(prepared.recipe, prepared.model)
-    trainer = SentenceTransformerTrainer(
-        model=prepared.model,
-        args=trainer_arguments(prepared.recipe, prepared.training, folder, prepared.device),
-        train_dataset=_datasets({rows.name: rows for rows in prepared.rows}),
-        eval_dataset=_datasets(prepared.losses) if prepared.losses else None,
-        loss=build_loss(prepared.recipe.loss, prepared.model),
-        evaluator=prepared.evaluator,
-        callbacks=[watching_callback(watch)],
-    )
+    arguments = trainer_arguments(prepared.recipe, prepared.training, folder, prepared.device)
+    with quiet_card():
+        trainer = SentenceTransformerTrainer(
+            model=prepared.model,
+            args=arguments,
+            train_dataset=_datasets({rows.name: rows for rows in prepared.rows}),
+            eval_dataset=_datasets(prepared.losses) if prepared.losses else None,
+            loss=build_loss(prepared.recipe.loss, prepared.model),
+            evaluator=prepared.evaluator,
+            callbacks=[watching_callback(watch)],
+        )
     trainer.remove_callback(PrinterCallback)
     trainer.data_collator.max_length = prepared.training.max_length or None
     return trainer
