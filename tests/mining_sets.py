@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from semsearch.corpus import BeirDataset, read_corpus
 from semsearch.search.facade import Index
 from semsearch.search.options import Options
-from semsearch.training.mining import Mining
+from semsearch.training.mining import Miner, Mining, MiningReport
 from semsearch.types import Document
-from tests.fakes import WORDS
+from tests.fakes import WORDS, FakeEncoder, opened
 
 TRAIN = 12
 """Queries of the split that is mined: ``q00`` to ``q11``."""
@@ -66,6 +67,14 @@ def write_labelled(folder: Path, documents: list[Document]) -> list[Document]:
     return corpus
 
 
+def indexed(folder: Path) -> Index:
+    """The index of such a set, beside it; some of its documents have several passages."""
+    made = opened(folder.parent / "made.idx", FakeEncoder(32, max_length=32))
+    made.add(read_corpus(folder), long_text="chunk")
+    assert made.searcher.snapshot.generation.n_passage > len(made)
+    return made
+
+
 def lines(path: Path, records: list[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
@@ -77,6 +86,18 @@ def qrels(folder: Path, split: str, rows: list[tuple[str, str, int]]) -> None:
     path.write_text(
         "query-id\tcorpus-id\tscore\n" + "".join(f"{q}\t{d}\t{g}\n" for q, d, g in rows)
     )
+
+
+def ids(rows: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    return [(row["query_id"], row["positive_id"], row["negative_id"]) for row in rows]
+
+
+def mined(
+    index: Index, folder: Path | BeirDataset, mining: Mining, **options: Any
+) -> tuple[list[dict[str, Any]], MiningReport]:
+    """All rows and the report of them."""
+    miner = Miner(index, folder, mining=mining, **options)
+    return list(miner.rows()), miner.report
 
 
 def _same(text: str) -> str:
@@ -140,9 +161,12 @@ class Oracle:
         found = self.index.searcher.rank([text], len(self.documents), options)[0]
         return [ranked.id for ranked in found]
 
-    def mine(self, mining: Mining, split: str = "train") -> tuple[list[dict[str, Any]], Counter]:
+    def mine(
+        self, mining: Mining, split: str = "train"
+    ) -> tuple[list[dict[str, Any]], Counter[str]]:
         """The rows as triplets, without texts, and what each reason dropped."""
-        rows, dropped = [], Counter()
+        rows: list[dict[str, Any]] = []
+        dropped: Counter[str] = Counter()
         first, last = mining.ranks
         for query in dict.fromkeys(q for q, _, _ in self.judged[split]):
             cosines, forbidden = self.cosines(self.texts[query]), self.forbidden(query)

@@ -6,17 +6,22 @@ import numpy as np
 import pytest
 
 import semsearch
+from semsearch.collection.reader import StaleSnapshot
 from semsearch.errors import InputError, Mismatch, NotFound, StorageError, UsageError
 from semsearch.search.options import Options
-from semsearch.search.rerankers import Rerankers
 from semsearch.training.mining import Miner, Mining, mine
 from semsearch.training.mining.proposals import Proposer
-from semsearch.training.mining.run import StaleSnapshot, mining_split
-from semsearch.training.mining.settings import parse_ranks
-from semsearch.types import Candidates
-from tests.cross_encoder_models import build_cross_encoder
 from tests.fakes import FakeEncoder, opened
-from tests.mining_sets import TRAIN, Oracle, made_documents, qrels, write_labelled
+from tests.mining_sets import (
+    TRAIN,
+    Oracle,
+    ids,
+    indexed,
+    made_documents,
+    mined,
+    qrels,
+    write_labelled,
+)
 from tests.models import build
 
 DENSE = Mining(mode="dense")
@@ -32,25 +37,13 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def index(folder):
-    made = opened(folder.parent / "made.idx", FakeEncoder(32, max_length=32))
-    made.add(semsearch.read_corpus(folder), long_text="chunk")
-    with made:
-        assert made.searcher.snapshot.generation.n_passage > len(made)
+    with indexed(folder) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def oracle(index, folder):
     return Oracle(index, folder)
-
-
-def mined(index, folder, mining=DENSE, **options):
-    miner = Miner(index, folder, mining=mining, **options)
-    return list(miner.rows()), miner.report
-
-
-def ids(rows):
-    return [(row["query_id"], row["positive_id"], row["negative_id"]) for row in rows]
 
 
 SETTINGS = {
@@ -110,7 +103,7 @@ def test_nothing_that_is_known_to_be_right_leaks_in(index, folder, oracle):
     """The positives of other splits by id or by text, and their copies, all rank high here."""
     documents = made_documents()
     everything = replace(DENSE, ranks=(1, 1000), per_query=1000)
-    negatives = {}
+    negatives: dict[str, set[str]] = {}
     for query, _, negative in ids(mined(index, folder, everything)[0]):
         negatives.setdefault(query, set()).add(negative)
     for n in range(TRAIN):
@@ -153,7 +146,7 @@ def test_a_file_of_judgements_knows_those_beside_it(index, folder):
 
 def test_each_positive_anchors_its_own_negatives(index, folder, oracle):
     rows, _ = mined(index, folder, replace(CLOSE, ranks=(1, 150), margin=0.0, per_query=150))
-    own = {}
+    own: dict[tuple[str, str], set[str]] = {}
     for row in rows:
         assert row["negative_score"] <= row["positive_score"]
         own.setdefault((row["query_id"], row["positive_id"]), set()).add(row["negative_id"])
@@ -168,7 +161,7 @@ def test_tuples_have_all_their_negatives(index, folder):
     tuples, report = mined(
         index, folder, replace(CLOSE, ranks=(2, 9), per_query=3, margin=0.1, layout="tuples")
     )
-    by_positive = {}
+    by_positive: dict[tuple[str, str], list[dict]] = {}
     for row in triplets:
         by_positive.setdefault((row["query_id"], row["positive_id"]), []).append(row)
     whole = {pair: own for pair, own in by_positive.items() if len(own) == 3}
@@ -217,47 +210,6 @@ def test_queries_without_a_negative_are_counted_by_reason(index, folder, tmp_pat
         list(few.rows())
 
 
-@pytest.fixture(scope="module")
-def cross_encoder(tmp_path_factory):
-    return str(build_cross_encoder("bert", tmp_path_factory.mktemp("pairs")))
-
-
-def scores_of(index, oracle, cross_encoder, query):
-    """What the cross-encoder says of every document, by the passage with the best cosine."""
-    snapshot = index.reader.snapshot()
-    text = oracle.texts[query]
-    vids = index.searcher.rank([text], len(oracle.documents), Options("dense"))[0]
-    ids = np.array([[ranked.vid for ranked in vids]])
-    judge = Rerankers(index.reader).cross_encoder(cross_encoder)
-    scores = judge.score([text], Candidates(ids, np.zeros(ids.shape, np.float32)))[0]
-    assert len(snapshot.ordinals(ids[0])) == len(vids)
-    return {ranked.id: score for ranked, score in zip(vids, scores.tolist(), strict=True)}
-
-
-@pytest.mark.parametrize("margin", [0.0, 0.3])
-def test_the_cross_encoder_drops_what_it_takes_for_right(
-    index, folder, oracle, cross_encoder, margin
-):
-    plain = replace(DENSE, ranks=(3, 60), per_query=60, judged=True)
-    every, _ = mined(index, folder, plain)
-    filtered = replace(plain, per_query=4, cross_encoder=cross_encoder, cross_encoder_margin=margin)
-    rows, report = mined(index, folder, filtered)
-    documents, expected, dropped = made_documents(), {}, 0
-    scores = {f"q{n:02}": scores_of(index, oracle, cross_encoder, f"q{n:02}") for n in range(TRAIN)}
-    for row in every:
-        query, positive, negative = ids([row])[0]
-        own = expected.setdefault((query, positive), [])
-        if len(own) == 4:
-            continue
-        judged = negative == documents[60 + int(query[1:])].id
-        if judged or scores[query][negative] <= scores[query][positive] - margin + 1e-4:
-            own.append(negative)
-        else:
-            dropped += 1
-    assert ids(rows) == [(*pair, name) for pair, own in expected.items() for name in own]
-    assert report.dropped["cross_encoder"] == dropped > 0
-
-
 def test_a_real_model_and_its_index(folder, tmp_path):
     model = build("bert-cls", tmp_path / "models")
     with semsearch.open(tmp_path / "real.idx", model=model) as index:
@@ -270,7 +222,7 @@ def test_a_real_model_and_its_index(folder, tmp_path):
 
 
 def test_an_index_that_changes_meanwhile(index, folder, monkeypatch):
-    expected = ids(mined(index, folder)[0])
+    expected = ids(mined(index, folder, DENSE)[0])
     propose, failures = Proposer.propose, [2]
 
     def sometimes(self, queries, dropped):
@@ -281,12 +233,12 @@ def test_an_index_that_changes_meanwhile(index, folder, monkeypatch):
         return found
 
     monkeypatch.setattr(Proposer, "propose", sometimes)
-    rows, report = mined(index, folder)
+    rows, report = mined(index, folder, DENSE)
     assert ids(rows) == expected
-    assert report.dropped == mined(index, folder)[1].dropped, "what failed is not counted"
+    assert report.dropped == mined(index, folder, DENSE)[1].dropped, "what failed is not counted"
     failures[0] = 99
     with pytest.raises(StorageError, match="the index was changed meanwhile: mine again"):
-        mined(index, folder)
+        mined(index, folder, DENSE)
 
 
 def test_deleted_documents_are_no_negatives(folder, tmp_path):
@@ -301,50 +253,9 @@ def test_deleted_documents_are_no_negatives(folder, tmp_path):
         assert not gone & {row["negative_id"] for row in rows}
 
 
-WRONG = [
-    (Mining(ranks=(0, 10)), "ranks 0-10 are no range"),
-    (Mining(ranks=(11, 10)), "ranks 11-10 are no range"),
-    (Mining(ranks=(1, 100_001)), "the last at most 100000"),
-    (Mining(per_query=0), "ask for 1 or more"),
-    (Mining(per_query=3, ranks=(1, 2), layout="tuples"), "hold 2 documents"),
-    (Mining(margin=-0.1), "from 0 to 2, not -0.1"),
-    (Mining(margin=float("nan")), "from 0 to 2, not nan"),
-    (Mining(relative_margin=0.05), "0.95 keeps it 5 % below"),
-    (Mining(max_score=1.5), "from -1 to 1, not 1.5"),
-    (Mining(cross_encoder="x", cross_encoder_margin=float("inf")), "0 or more, not inf"),
-    (Mining(cross_encoder_margin=1.0), "needs a cross-encoder"),
-    (Mining(cross_encoder="self"), "'self' is no cross-encoder"),
-    (Mining(seed=-1), "the seed must be 0 or more"),
-    (Mining(layout="quads"), "'quads' is unknown here"),
-    (Mining(mode="words"), "'words' is unknown here"),
-]
-
-
-@pytest.mark.parametrize(("mining", "message"), WRONG)
-def test_settings_that_make_no_sense(index, folder, mining, message):
-    with pytest.raises(UsageError, match=message):
-        Miner(index, folder, mining=mining)
-
-
-def test_ranks_as_they_are_written():
-    assert parse_ranks("10-100") == (10, 100)
-    assert parse_ranks(" 7 ") == (7, 7)
-    for text in ("", "a-b", "1-2-3", "-5", "1-", "1.5-2"):
-        with pytest.raises(UsageError, match="give the first and the last, as in 10-100"):
-            parse_ranks(text)
-
-
-def test_the_split_to_mine(folder, tmp_path):
-    assert mining_split(folder) == "train"
-    assert mining_split(folder / "qrels" / "dev.tsv") is None
-    qrels(tmp_path, "dev", [("q", "d", 1)])
-    assert mining_split(tmp_path) == "dev"
-    (tmp_path / "qrels" / "dev.tsv").rename(tmp_path / "qrels" / "test.tsv")
-    with pytest.raises(UsageError, match="no train or dev split to mine, only test"):
-        mining_split(tmp_path)
-
-
 def test_what_cannot_be_mined(index, folder, tmp_path):
+    with pytest.raises(UsageError, match="ask for 1 or more"):
+        Miner(index, folder, mining=Mining(per_query=0))
     with pytest.raises(NotFound):
         Miner(index, folder, mining=replace(DENSE, cross_encoder=str(tmp_path / "none")))
     with opened(tmp_path / "other.idx", FakeEncoder(32, max_length=32)) as other:
@@ -352,4 +263,4 @@ def test_what_cannot_be_mined(index, folder, tmp_path):
         with pytest.raises(InputError, match="none of the .* relevant documents is in"):
             Miner(other, folder)
     with opened(index.folder, FakeEncoder(16)) as another_model, pytest.raises(Mismatch):
-        mined(another_model, folder)
+        mined(another_model, folder, DENSE)
