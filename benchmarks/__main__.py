@@ -30,13 +30,14 @@ NAMES = (
     "filtered_search",
     "vector_search",
     "large_search",
+    "training",
     "gpu",
 )
 """The benchmarks in their order, each a module with ``run(setting) -> Result``."""
 
-LONG = {"memory", "large_search"}
-"""Left out of the small run unless they are named: their small sizes take minutes too, and growth
-and vector_search show the same on less."""
+LONG = {"memory", "large_search", "training"}
+"""Left out of the small run unless they are named: their small sizes take minutes too; growth and
+vector_search show the same as the first two on less."""
 
 
 def main() -> int:

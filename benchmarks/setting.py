@@ -37,6 +37,14 @@ class Setting:
             texts.warn(f"NO DATASET {name}: set SEMSEARCH_DATASETS to the folder that holds it")
         return None
 
+    def datasets_folder(self) -> Path | None:
+        """The folder of all labelled sets; None, and loudly so, where it is not on this machine."""
+        folder = Path(os.environ.get("SEMSEARCH_DATASETS") or _DATASETS)
+        if folder.is_dir():
+            return folder
+        texts.warn("NO DATASETS: set SEMSEARCH_DATASETS to the folder that holds them")
+        return None
+
     def main_dataset(self) -> Path:
         """Scifact, or the documentation of Python's standard library instead of it."""
         found = self.dataset()

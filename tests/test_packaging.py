@@ -86,11 +86,15 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     assert [name for name in names if name.endswith((".pyc", "~"))] == []
 
 
-def test_the_wheel_holds_every_module_and_the_demo_data(wheel):
+def test_the_wheel_holds_every_module_and_the_data(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "semsearch").rglob("*.py")}
-    data = [path for path in (ROOT / "data" / "stdlib").rglob("*") if path.is_file()]
+    data = [
+        path
+        for path in (ROOT / "data").rglob("*")
+        if path.is_file() and path.parent != ROOT / "data"
+    ]
     assert data
     shipped = {f"semsearch/_data/{path.relative_to(ROOT / 'data')}" for path in data}
     assert modules | shipped <= names
@@ -104,6 +108,7 @@ def test_the_metadata_says_what_is_needed(metadata):
     assert metadata.get_all("Provides-Extra") == [
         "cpu",
         "gpu",
+        "lora",
         "offline",
         "parquet",
         "report",

@@ -79,7 +79,9 @@ def read_data(data: Data | Evaluation, root: Path, *, needs: int = 2, label: boo
     elif path.is_file():
         rows = _from_file(data, path, label)
     else:
-        raise NotFound(f"{path}: no such file or folder of rows (named in the recipe)")
+        raise NotFound(
+            f"{path}: no such file or folder of rows (named in the recipe; --data says where)"
+        )
     if not rows.texts:
         raise InputError("holds no rows", path)
     if len(rows.columns) < needs:
