@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -14,10 +15,11 @@ Record = TypeVar("Record")
 
 
 class TableError(SemsearchError):
-    """A key that is unknown, missing or of the wrong kind; ``key`` is the last part of its name."""
+    """A key that is unknown, missing or of the wrong kind, in the table ``where``."""
 
     def __init__(self, where: str, key: str, problem: str) -> None:
         super().__init__(f"{where}{key}: {problem}")
+        self.where = where
         self.key = key
 
 
@@ -65,7 +67,11 @@ def _value(hint: Any, value: Any, where: str, key: str) -> Any:
         return from_table(hint, value, f"{where}{key}.")
     if origin is tuple and isinstance(value, list):
         [inner, _] = get_args(hint)
-        return tuple(_value(inner, item, where, key) for item in value)
+        several = len(value) > 1 and is_dataclass(inner)
+        names = [f"{key}[{n}]" if several else key for n in range(1, len(value) + 1)]
+        return tuple(
+            _value(inner, item, where, name) for item, name in zip(value, names, strict=True)
+        )
     if origin is None and hint is float and type(value) is int:
         return float(value)
     if not _fits(hint, origin, value):
@@ -76,9 +82,11 @@ def _value(hint: Any, value: Any, where: str, key: str) -> Any:
 def _fits(hint: Any, origin: Any, value: Any) -> bool:
     """Whether a plain value, a choice, or a mapping of texts is what the hint says."""
     if origin is None:
-        return type(value) is hint
+        return type(value) is hint and (hint is not float or math.isfinite(value))
     if origin is Literal:
         return value in get_args(hint)
+    if origin is tuple:
+        return False  # a list was looked at before
     return isinstance(value, Mapping) and all(isinstance(item, str) for item in value.values())
 
 
@@ -98,5 +106,7 @@ def _named(hint: Any) -> str:
         return "one of " + ", ".join(map(repr, get_args(hint)))
     if get_origin(hint) is tuple:
         return f"a list, each {_named(get_args(hint)[0])}"
+    if isinstance(hint, type) and is_dataclass(hint):
+        return "a table in double brackets"
     names = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
     return names.get(hint, "a table of texts")
