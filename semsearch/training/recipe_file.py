@@ -13,32 +13,62 @@ from typing import Any
 
 from semsearch.corpus.text import read_text
 from semsearch.errors import InputError, MissingExtra, NotFound, UsageError
-from semsearch.training.recipe import SCRATCH, Recipe
+from semsearch.training.recipe import SCRATCH, Matryoshka, Recipe
 from semsearch.training.tables import TableError, from_table, to_table
+
+_HEADER = re.compile(r"\s*(\[\[?)([^\[\]]+)\]")
+_SETTING = re.compile(r"\s*\"?([\w.-]+)\"?\s*=")
+_NAME = re.compile(r"[^/\0\n]*")
+_SEEDS = 2**32
+"""How many seeds the libraries know."""
 
 
 def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     """Read and check a recipe; ``changes`` such as ``training.learning_rate=5e-5`` come on top.
 
-    Raises InputError with file and line: not TOML, an unknown key, a value of the wrong kind or
-    out of range; UsageError for a change that cannot be made; NotFound.
+    ``path`` may be the name of a published recipe, which comes with semsearch. Raises InputError
+    with file and line: not TOML, an unknown key, a value of the wrong kind or out of range;
+    UsageError for a change that cannot be made; NotFound.
     """
-    if not Path(path).is_file():
-        raise NotFound(f"{path}: no such recipe file")
+    path = _found(path)
     text = read_text(path)
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
         at = re.search(r"at line (\d+)", str(exc))
         raise InputError(f"not valid TOML: {exc}", path, int(at[1]) if at else 0) from exc
+    except RecursionError as exc:
+        raise InputError("not a recipe: lists or tables in each other without end", path) from exc
     for change in changes:
         _change(table, change)
     try:
         recipe = from_table(Recipe, table)
         _check(recipe)
     except TableError as exc:
-        raise InputError(str(exc), path, _line_of(text, exc.key)) from exc
+        raise InputError(str(exc), path, _line_of(text, exc)) from exc
     return replace(recipe, name=recipe.name or Path(path).name.removesuffix(".toml"))
+
+
+def published_recipes() -> dict[str, Path]:
+    """The recipes that come with semsearch, by name.
+
+    An installed wheel carries them as ``semsearch/_data/recipes``; a checkout has them as
+    ``data/recipes``.
+    """
+    package = Path(__file__).resolve().parents[1]
+    places = [package / "_data" / "recipes", package.parent / "data" / "recipes"]
+    files = next((found for place in places if (found := sorted(place.glob("*.toml")))), [])
+    return {file.stem: file for file in files}
+
+
+def _found(path: str | Path) -> Path:
+    if Path(path).is_file():
+        return Path(path)
+    published = published_recipes()
+    if str(path) not in published:
+        names = ", ".join(published) or "none"
+        raise NotFound(f"{path}: no such recipe file; published ones are {names}")
+    return published[str(path)]
 
 
 def recipe_text(recipe: Recipe) -> str:
@@ -53,10 +83,12 @@ def recipe_text(recipe: Recipe) -> str:
 def recipe_digest(recipe: Recipe) -> str:
     """SHA-256 (hexadecimal) of everything that shapes the trained model.
 
-    How often it is measured, logged and saved is not part of it, nor what it is judged on.
+    How often it is logged is not part of it, nor what it is judged on; what is measured is where
+    it decides which checkpoint is kept.
     """
     table = to_table(recipe)
-    for key in ("name", "evaluation", "verdict"):
+    chosen_by = () if recipe.training.load_best_model_at_end else ("evaluation",)
+    for key in ("name", "verdict", *chosen_by):
         table.pop(key, None)
     for key in ("logging_steps", "save_total_limit", "per_device_eval_batch_size"):
         del table["training"][key]
@@ -72,7 +104,7 @@ def _change(table: dict[str, Any], change: str) -> None:
         )
     try:
         found = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         found = value.strip()  # a text without its quotes
     for parent in parents:
         table = table.setdefault(parent, {})
@@ -81,17 +113,39 @@ def _change(table: dict[str, Any], change: str) -> None:
     table[key] = found
 
 
-def _line_of(text: str, key: str) -> int:
-    """The line that sets ``key``, 0 where there is none."""
-    lines = text.splitlines()
-    found = (n for n, line in enumerate(lines, 1) if re.match(rf"\s*\"?{re.escape(key)}\b", line))
-    return next(found, 0)
+def _line_of(text: str, problem: TableError) -> int:
+    """The line that sets what is wrong, else that of its table, 0 where there is none.
+
+    Of tables in a list the second is called ``data[2]``, as in messages.
+    """
+    wanted, table = problem.where + problem.key, problem.where.removesuffix(".")
+    names = {wanted, wanted.replace("[1]", "")}
+    tables = {table, table.replace("[1]", "")}
+    seen: dict[str, int] = {}
+    inside, found = "", 0
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := _HEADER.match(line):
+            inside = header[2].strip()
+            seen[inside] = seen.get(inside, 0) + 1
+            if seen[inside] > 1:
+                inside = f"{inside}[{seen[inside]}]"
+            here = inside
+        elif setting := _SETTING.match(line):
+            here = f"{inside}.{setting[1]}".removeprefix(".")
+        else:
+            continue
+        if here in names:
+            return number
+        found = found or number * (here in tables)
+    return found
 
 
 def _check(recipe: Recipe) -> None:
     """What types cannot say. Raises TableError."""
     if not recipe.data:
         raise TableError("", "data", "names no rows to train on: add a table [[data]]")
+    if recipe.name in (".", "..") or not _NAME.fullmatch(recipe.name):
+        raise TableError("", "name", f"{recipe.name!r} cannot be the name of the model's folder")
     _check_numbers(recipe)
     training, matryoshka = recipe.training, recipe.loss.matryoshka
     if training.fp16 and training.bf16:
@@ -99,20 +153,24 @@ def _check(recipe: Recipe) -> None:
     if training.load_best_model_at_end:
         _check_best(recipe)
     if matryoshka is not None:
-        if not matryoshka.dims or min(matryoshka.dims) < 1:
-            raise TableError("loss.matryoshka.", "dims", "expected widths of 1 or more")
-        if len(set(matryoshka.dims)) < len(matryoshka.dims):
-            raise TableError("loss.matryoshka.", "dims", "a width comes twice")
-        if matryoshka.weights and len(matryoshka.weights) != len(matryoshka.dims):
-            count = len(matryoshka.dims)
-            raise TableError(
-                "loss.matryoshka.", "weights", f"expected one for each of {count} dims"
-            )
+        _check_matryoshka(matryoshka)
     if recipe.model.base == SCRATCH and recipe.model.scratch is None:
         raise TableError("model.", "base", "'scratch' needs a table [model.scratch]")
     scratch = recipe.model.scratch
     if scratch is not None and scratch.hidden_size % scratch.heads:
         raise TableError("model.scratch.", "heads", "must divide hidden_size")
+
+
+def _check_matryoshka(matryoshka: Matryoshka) -> None:
+    dims, weights = matryoshka.dims, matryoshka.weights
+    if not dims or min(dims) < 1:
+        raise TableError("loss.matryoshka.", "dims", "expected widths of 1 or more")
+    if len(set(dims)) < len(dims):
+        raise TableError("loss.matryoshka.", "dims", "a width comes twice")
+    if weights and len(weights) != len(dims):
+        raise TableError(
+            "loss.matryoshka.", "weights", f"expected one for each of {len(dims)} dims"
+        )
 
 
 def _check_numbers(recipe: Recipe) -> None:
@@ -135,11 +193,19 @@ def _check_numbers(recipe: Recipe) -> None:
         for name in names.split() if record is not None else ():
             if not getattr(record, name) > 0:
                 raise TableError(where, name, f"must be above 0, not {getattr(record, name)}")
-    least_zero = {"model.": (model, "max_length dense"), "": (recipe, "sample seed")}
-    for where, (holder, names) in least_zero.items():
-        for name in names.split():
+    least_zero = [
+        ("model.", model, "max_length dense"),
+        ("training.", training, "max_length warmup_steps weight_decay dataloader_num_workers"),
+        ("lora.", recipe.lora, "dropout"),
+        *(("evaluation.", one, "corpus_size") for one in recipe.evaluation),
+        ("", recipe, "sample seed"),
+    ]
+    for where, holder, names in least_zero:
+        for name in names.split() if holder is not None else ():
             if getattr(holder, name) < 0:
                 raise TableError(where, name, "must be 0 or more")
+    if recipe.seed >= _SEEDS:
+        raise TableError("", "seed", f"must be below {_SEEDS}")
 
 
 def _check_best(recipe: Recipe) -> None:
