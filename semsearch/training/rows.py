@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -155,9 +156,9 @@ def _number(record: Mapping[str, object], label: str | float, path: Path, line: 
     value = record.get(label)
     try:
         number = float(value) if isinstance(value, str | int | float) else float("nan")
-    except ValueError:
+    except (ValueError, OverflowError):
         number = float("nan")
-    if number != number:
+    if not math.isfinite(number):
         raise InputError(f"the label {label!r} is {value!r}, which is no number", path, line)
     return number
 
