@@ -72,7 +72,7 @@ def check_rows(
         findings += _leaks(full, held_out)
         if recipe.loss.name in RANKING:
             findings += _in_batch(full, recipe)
-        findings += _truncated(full, model)
+        findings += _truncated(full, model, recipe.training.max_length)
         findings += _too_few(full, recipe)
     return tuple(kept), tuple(findings)
 
@@ -149,8 +149,10 @@ def _in_batch(rows: Rows, recipe: Recipe) -> Iterator[Finding]:
     expected = 0.0
     chance = min(1.0, (batch - 1) / (len(rows) - 1))
     seen = [Counter(map(plain, rows.column(number))) for number in (0, 1)]
+    together = Counter((plain(texts[0]), plain(texts[1])) for texts in rows.texts)
     for n, texts in enumerate(rows.texts):
-        others = max(seen[number][plain(texts[number])] - 1 for number in (0, 1))
+        pair = plain(texts[0]), plain(texts[1])
+        others = seen[0][pair[0]] + seen[1][pair[1]] - together[pair] - 1
         if others:
             places.add(n)
             expected += 1 - (1 - chance) ** others
@@ -161,10 +163,11 @@ def _in_batch(rows: Rows, recipe: Recipe) -> Iterator[Finding]:
     yield from _found("duplicates", rows, sorted(places), message)
 
 
-def _truncated(rows: Rows, model: SentenceTransformer) -> Iterator[Finding]:
-    longest = model.max_seq_length
-    if longest is None:
+def _truncated(rows: Rows, model: SentenceTransformer, while_training: int) -> Iterator[Finding]:
+    limits = [limit for limit in (model.max_seq_length, while_training) if limit]
+    if not limits:
         return
+    longest = min(limits)
     step = -(-len(rows) // _MEASURED_ROWS)
     looked_at = range(0, len(rows), step)
     cut: set[int] = set()
