@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,17 @@ CHAINS = {
     "bert-dense": Model("scratch", 16, "mean", dense=48, scratch=SMALL),
 }  # fmt: skip
 """The architectures and module chains of the published recipes, small."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Small tensors are computed faster so, and to the last bit the same."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def synonym(word: str) -> str:
