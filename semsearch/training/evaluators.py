@@ -1,7 +1,7 @@
 """What is measured while a model trains: sentence-transformers' evaluators, over one encoding.
 
-The metrics and their names are the library's. Every text is encoded once for each measuring,
-however many evaluators and Matryoshka widths look at it.
+The metrics and their names are the library's. Every list of texts is encoded once for each
+measuring, however many evaluators and Matryoshka widths look at it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from semsearch.training.rows import Rows
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.base.evaluation import BaseEvaluator, SequentialEvaluator
+    from torch import Tensor
 
 
 _WAYS = ("encode", "encode_query", "encode_document")
@@ -34,17 +35,21 @@ class OneEncoding:
 
     def __init__(self, model: SentenceTransformer) -> None:
         self._model = model
-        self._made: dict[tuple[str, bool, tuple[str, ...]], Any] = {}
+        self._made: dict[tuple[str, tuple[str, ...]], Tensor] = {}
 
     def __getattr__(self, name: str) -> Any:
         return partial(self._encoded, name) if name in _WAYS else getattr(self._model, name)
 
     def _encoded(self, way: str, texts: Sequence[str], **options: Any) -> Any:
         width = options.pop("truncate_dim", None)
-        key = (way, bool(options.get("convert_to_tensor")), tuple(texts))
+        wants_tensor = options.pop("convert_to_tensor", False)
+        key = (way, tuple(texts))
         if key not in self._made:
-            self._made[key] = getattr(self._model, way)(list(texts), **options)
-        return self._made[key][:, :width]
+            self._made[key] = getattr(self._model, way)(
+                list(texts), **options, convert_to_tensor=True
+            )
+        found = self._made[key][:, :width]
+        return found if wants_tensor else found.float().cpu().numpy()
 
 
 def build_evaluator(
