@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from semsearch.errors import Mismatch, NotFound, StorageError
 from semsearch.indexing import choose_long_text, refuse_token_vectors
 from semsearch.indexing.long_text import recorded_long_text
 from semsearch.indexing.reindex import (
+    Behind,
     bring_up_to_date,
     open_new_beside,
     open_old_beside,
@@ -28,8 +30,11 @@ from semsearch.indexing.reindex import (
 )
 from semsearch.ranking.settings import DEFAULT_RANKING
 from semsearch.ranking.tuned import record_ranking, tuned_ranking
+from semsearch.search.candidates import CandidateSource
 from semsearch.search.facade import Index
 from semsearch.search.options import Options
+from semsearch.search.owners import Owners
+from semsearch.search.searcher import Searcher
 from semsearch.types import Document
 from tests.fakes import FakeEncoder, contents, index_into, make_documents, opened, searching
 from tests.store_model import files_in, named_files, small_sizes
@@ -382,6 +387,25 @@ def test_ids_of_passages_are_never_used_twice_however_often_it_is_swapped(folder
     take()
 
 
+def test_threads_that_share_a_reader_let_a_writer_in_between(folder):
+    """They take turns: overlapping, their statements would never let go of the catalog."""
+    index_into(folder, OLD, make_documents(10))
+    with Reader(folder) as reader:
+        vid = int(reader.snapshot().rows.ids[0])
+        done = threading.Event()
+
+        def look():
+            reader.rows_of([vid])
+            done.set()
+
+        other = threading.Thread(target=look)
+        with reader.reading():
+            other.start()
+            assert not done.wait(0.2)
+        assert done.wait(10)
+        other.join()
+
+
 def test_a_listing_across_a_swap_ends_aloud(folder, monkeypatch):
     monkeypatch.setattr("semsearch.store.documents.BATCH", 5)
     index_into(folder, OLD, make_documents(30))
@@ -435,6 +459,107 @@ def test_whoever_asks_while_it_is_swapped_gets_the_old_answer_or_the_new_one(fol
             thread.join()
     assert wrong == []
     assert asked == {0, 1}
+
+
+@pytest.mark.parametrize("filters", [[], ["year>=2000"]])
+@pytest.mark.parametrize(
+    ("owner", "step"),
+    [
+        (CandidateSource, "resolve"),
+        (CandidateSource, "dense"),
+        (CandidateSource, "words"),
+        (CandidateSource, "cosines"),
+        (Owners, "one_each"),
+        (Owners, "rank"),
+        (Reader, "passages_of"),
+        (Searcher, "_settings"),
+    ],
+)
+def test_a_swap_in_the_middle_of_an_answer_never_mixes_the_two(
+    folder, monkeypatch, owner, step, filters
+):
+    """The old index is tuned, the new one not: an answer by other settings would show it too."""
+    models_by_name(monkeypatch, OLD, NEW)
+    documents = [*make_documents(60), Document("long", "bal dir " * 60, "", {"year": 2001})]
+    index_into(folder, OLD, documents)
+    tuned = replace(DEFAULT_RANKING, dense_weight=0.2, rerank_weight=0.1)
+    with open_for_writing(Layout(folder)) as writer:
+        record_ranking(writer, tuned)
+    index = Index(folder, None)
+
+    def ask(index):
+        hits = index.search("bal dir", 8, filters=filters)
+        ranked = index.searcher.rank(QUERIES, 8)
+        return [(h.id, h.text, h.score) for h in hits], [
+            [(r.id, r.score) for r in row] for row in ranked
+        ]
+
+    old = ask(index)
+    reindexed(folder, swap=False)
+    original, swapped = getattr(owner, step), []
+
+    def swapping(*arguments, **named):
+        if not swapped:
+            swapped.append(True)
+            with open_for_writing(Layout(folder)) as live:
+                swap_beside(live)
+        return original(*arguments, **named)
+
+    monkeypatch.setattr(owner, step, swapping)
+    for method in ("search", "rank"):
+        swapped.clear()
+        found = ask(index)[0] if method == "search" else ask(index)[1]
+        assert swapped
+        monkeypatch.setattr(owner, step, original)
+        new = ask(Index(folder, None))
+        assert old != new
+        assert found == new[0 if method == "search" else 1]
+        if method == "search":
+            undone(folder, no_model)
+            assert ask(index) == old
+            monkeypatch.setattr(owner, step, swapping)
+
+
+def test_an_index_opened_before_there_was_one_follows_a_swap(folder, monkeypatch):
+    default = FakeEncoder(32, "all-MiniLM-L6-v2")
+    models_by_name(monkeypatch, NEW, default)
+    monkeypatch.setattr("semsearch.encoders.resolve.DEFAULT_MODEL", default.name)
+    index = Index(folder, None)
+    index.add(make_documents(20))
+    index.search("bal", 3)
+    reindexed(folder)
+    assert index.search("bal", 3, mode="dense") == Index(folder, None).search(
+        "bal", 3, mode="dense"
+    )
+
+
+def test_a_reader_notices_however_many_generations_the_old_one_had(folder):
+    index_into(folder, OLD, make_documents(20))
+    reindexed(folder, swap=False)
+    with open_for_writing(Layout(folder)) as writer:
+        for n in range(9):
+            writer.delete([f"d{n:04}"])
+    with Reader(folder) as reader:
+        before = reader.snapshot()
+        reindexed(folder)
+        assert reader.snapshot().generation.gen > before.generation.gen
+        assert reader.snapshot().encoder.name == "new"
+
+
+def test_a_second_run_finds_nothing_left_to_do(folder):
+    index_into(folder, OLD, make_documents(20))
+    reindexed(folder, swap=False)
+    with (
+        open_for_writing(Layout(folder)) as live,
+        open_new_beside(live, NEW) as beside,
+    ):
+        assert what_is_behind(live, beside) == Behind([], [], {})
+    reindexed(folder)
+    with (
+        open_for_writing(Layout(folder)) as live,
+        open_old_beside(live) as beside,
+    ):
+        assert what_is_behind(live, beside) == Behind([], [], {})
 
 
 def test_a_reader_that_does_not_let_go_ends_the_swap_and_nothing_changes(folder, monkeypatch):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +38,7 @@ class Reader:
         self.layout = Layout(Path(folder))
         self.connection: sqlite3.Connection = open_reader(self.layout.catalog)
         self._snapshot: Snapshot | None = None
+        self._turn = threading.RLock()
 
     def __enter__(self) -> Reader:
         return self
@@ -47,13 +50,23 @@ class Reader:
         """Close the catalog."""
         self.connection.close()
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Read from ``connection``, one thread at a time.
+
+        Statements of several threads that overlap would never let go of the catalog, and keep a
+        writer waiting for as long as they go on. Raises StorageError, Corrupt.
+        """
+        with self._turn, database_errors(self.layout.catalog):
+            yield
+
     def snapshot(self) -> Snapshot:
         """The newest generation; the same object as long as nothing is committed."""
-        with database_errors(self.layout.catalog):
+        with self.reading():
             newest = catalog.generation(self.connection)
-        if self._snapshot is None or self._snapshot.generation != newest:
-            self._snapshot = take_snapshot(self.connection, self.layout)
-        return self._snapshot
+            if self._snapshot is None or self._snapshot.generation != newest:
+                self._snapshot = take_snapshot(self.connection, self.layout)
+            return self._snapshot
 
     def documents_of(self, vids: Iterable[int]) -> dict[int, StoredDocument]:
         """The document of each passage. Raises StaleSnapshot if one was purged, Corrupt."""
@@ -62,7 +75,7 @@ class Reader:
     def passages_of(self, vids: Iterable[int]) -> dict[int, tuple[PassageRow, StoredDocument]]:
         """Each passage with its document. Raises StaleSnapshot if one was purged, Corrupt."""
         wanted = list(vids)
-        with database_errors(self.layout.catalog):
+        with self.reading():
             found = passages.passages_of(self.connection, wanted)
             owners = {passage.doc_id for passage in found.values()}
             rows = documents.documents_of(self.connection, owners)
@@ -74,7 +87,7 @@ class Reader:
     def rows_of(self, vids: Iterable[int]) -> dict[int, int]:
         """The document row behind each passage. Raises StaleSnapshot if one was purged, Corrupt."""
         wanted = list(vids)
-        with database_errors(self.layout.catalog):
+        with self.reading():
             found = passages.passages_of(self.connection, wanted)
         if len(found) < len(set(wanted)):
             raise StaleSnapshot
@@ -82,12 +95,12 @@ class Reader:
 
     def sources(self) -> list[str]:
         """The corpora that finished runs read to their end."""
-        with database_errors(self.layout.catalog):
+        with self.reading():
             return catalog.sources(self.connection)
 
     def live_by_id(self, ids: Sequence[str]) -> dict[str, StoredDocument]:
         """The live documents with these ids."""
-        with database_errors(self.layout.catalog):
+        with self.reading():
             return documents.live_by_id(self.connection, ids)
 
     def documents(self) -> Iterator[Document]:
@@ -96,7 +109,7 @@ class Reader:
         No lock is held between two of them, however long the caller takes. Raises StorageError
         when the index was compacted meanwhile, so that some are gone, or swapped for another.
         """
-        with database_errors(self.layout.catalog):
+        with self.reading():
             newest = catalog.generation(self.connection)
         after = read = 0
         while page := self._page(newest.gen, after):
@@ -113,7 +126,7 @@ class Reader:
 
     def _require_same_catalog(self, taken: GenerationRow) -> None:
         """Another model's catalog has its own rows: none of them belong to this listing."""
-        with database_errors(self.layout.catalog):
+        with self.reading():
             swapped = int(catalog.get_meta(self.connection, catalog.SWAPPED) or 0)
         if swapped > taken.gen:
             raise StorageError(
@@ -122,7 +135,7 @@ class Reader:
             )
 
     def _page(self, gen: int, after: int) -> list[StoredDocument]:
-        with database_errors(self.layout.catalog):
+        with self.reading():
             return documents.page_of_documents(self.connection, gen, after)
 
     def require_current(self, snapshot: Snapshot, kind: str | None = None) -> None:
@@ -131,7 +144,7 @@ class Reader:
         That is rows purged since it was taken or, given a ``kind``, its derived file replaced.
         Other commits do not matter: they only add rows and stamp some as deleted.
         """
-        with database_errors(self.layout.catalog):
+        with self.reading():
             horizon = int(catalog.get_meta(self.connection, catalog.HORIZON) or 0)
             caches = catalog.caches(self.connection) if kind else ()
         replaced = kind and next((c for c in caches if c.kind == kind), None) != snapshot.cache(
@@ -145,7 +158,7 @@ class Reader:
 
         None when more than ``limit`` documents match.
         """
-        with database_errors(self.layout.catalog):
+        with self.reading():
             found = documents_matching(self.connection, conditions, limit)
             if found is None:
                 return None

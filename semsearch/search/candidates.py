@@ -109,12 +109,14 @@ class CandidateSource:
     @cached_property
     def reading(self) -> Reading:
         """How well the encoder reads the corpus."""
-        return recorded_reading(self.snapshot, self._reader.connection)
+        with self._reader.reading():
+            return recorded_reading(self.snapshot, self._reader.connection)
 
     @property
     def ranking(self) -> Ranking | None:
         """How this index was tuned to rank, if it was: read anew, tuning makes no generation."""
-        return tuned_ranking(self.snapshot, self._reader.connection)
+        with self._reader.reading():
+            return tuned_ranking(self.snapshot, self._reader.connection)
 
     def background(self, queries: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation, float32 (Q,), of the cosines with passages at random.
