@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ _TOKENS = {
     "xlm-roberta": _ROBERTA_TOKENS,
 }
 """Padding, unknown, first, last and mask token of each architecture."""
+
+_APART = 1e-4
+"""How far the library puts the scores of characters apart that no piece needs."""
 
 _OFFSET = 2
 """Positions of MPNet and XLM-R begin behind that of padding."""
@@ -42,40 +46,88 @@ def build_scratch(scratch: Scratch, texts: Iterable[str], length: int, folder: P
 def train_tokenizer(scratch: Scratch, texts: Iterable[str]) -> PreTrainedTokenizerFast:
     """A tokenizer of at most ``scratch.vocabulary`` tokens, trained on the texts.
 
-    WordPiece as BERT has it, or Unigram as SentencePiece, XLM-R and DeBERTa-v3 have it. Raises
-    UsageError.
+    WordPiece as BERT has it, or Unigram as SentencePiece, XLM-R and DeBERTa-v3 have it. The same
+    texts give the same tokenizer. Raises UsageError.
     """
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from tokenizers import Tokenizer
 
-    special = list(_TOKENS[scratch.architecture])
-    trainer: Any
-    if scratch.tokenizer == "wordpiece":
-        tokenizer = Tokenizer(models.WordPiece(unk_token=special[1]))
-        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=scratch.lower_case)
-        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        trainer = trainers.WordPieceTrainer(
-            vocab_size=scratch.vocabulary, special_tokens=special, show_progress=False
-        )
-    else:
-        tokenizer = Tokenizer(models.Unigram())
-        steps = [normalizers.NFKC()]
-        tokenizer.normalizer = normalizers.Sequence(
-            [*steps, normalizers.Lowercase()] if scratch.lower_case else steps
-        )
-        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-        trainer = trainers.UnigramTrainer(
-            vocab_size=scratch.vocabulary,
-            special_tokens=special,
-            unk_token=special[1],
-            show_progress=False,
-        )
+    special, texts = list(_TOKENS[scratch.architecture]), list(texts)
+    untrained = _untrained(scratch, special)
+    trainer = _trainer(scratch, special, _continuing(untrained, scratch, texts))
     try:
-        tokenizer.train_from_iterator(texts, trainer)
+        untrained.train_from_iterator(texts, trainer)
     except Exception as exc:  # of the Rust library, which has no kind of its own
         raise UsageError(
             f"[model.scratch]: no tokenizer can be trained on these rows: {exc}"
         ) from exc
+    tokenizer = Tokenizer(_in_order(untrained, special))
+    tokenizer.normalizer = untrained.normalizer
+    tokenizer.pre_tokenizer = untrained.pre_tokenizer
     return _wrapped(tokenizer, special)
+
+
+def _untrained(scratch: Scratch, special: Sequence[str]) -> Any:
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+    if scratch.tokenizer == "wordpiece":
+        tokenizer = Tokenizer(models.WordPiece(unk_token=special[1]))
+        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=scratch.lower_case)
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        return tokenizer
+    tokenizer = Tokenizer(models.Unigram())
+    steps = [normalizers.NFKC()]
+    tokenizer.normalizer = normalizers.Sequence(
+        [*steps, normalizers.Lowercase()] if scratch.lower_case else steps
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    return tokenizer
+
+
+def _trainer(scratch: Scratch, special: Sequence[str], continuing: Sequence[str]) -> Any:
+    from tokenizers import trainers
+
+    size = scratch.vocabulary
+    if scratch.tokenizer == "wordpiece":
+        return trainers.WordPieceTrainer(
+            vocab_size=size, special_tokens=[*special, *continuing], show_progress=False
+        )
+    return trainers.UnigramTrainer(
+        vocab_size=size, special_tokens=list(special), unk_token=special[1], show_progress=False
+    )
+
+
+def _continuing(tokenizer: Any, scratch: Scratch, texts: Iterable[str]) -> list[str]:
+    """Characters inside of words, as WordPiece writes them, in their order.
+
+    The library numbers them by the order of a hash table, another in each process, and breaks ties
+    between words by those numbers: given as tokens that are known, they are numbered by us.
+    """
+    if scratch.tokenizer != "wordpiece":
+        return []
+    inside: set[str] = set()
+    for text in texts:
+        normal = tokenizer.normalizer.normalize_str(text)
+        for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal):
+            inside.update(word[1:])
+    return [f"##{letter}" for letter in sorted(inside)]
+
+
+def _in_order(tokenizer: Any, special: Sequence[str]) -> Any:
+    """What was trained, with numbers that are the same each time."""
+    from tokenizers import models
+
+    trained = json.loads(tokenizer.to_str())["model"]
+    if trained["type"] == "WordPiece":
+        return models.WordPiece(trained["vocab"], unk_token=special[1])
+    # Sums over a hash table differ in their last digits, and characters that no piece needs are
+    # given scores of their own in its order, just above the lowest.
+    scores = {piece: round(score, 6) for piece, score in trained["vocab"] if piece not in special}
+    least = min(scores.values(), default=0.0) + _APART * len(scores)
+    rare = sorted(piece for piece, score in scores.items() if len(piece) == 1 and score <= least)
+    scores.update(zip(rare, sorted(scores[piece] for piece in rare), strict=True))
+    rest = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
+    pieces = [*((piece, 0.0) for piece in special), *rest]
+    return models.Unigram(pieces, unk_id=1)
 
 
 def _wrapped(tokenizer: Any, special: list[str]) -> PreTrainedTokenizerFast:
