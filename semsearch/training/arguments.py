@@ -66,6 +66,8 @@ def trainer_arguments(
         del given["metric_for_best_model"]
     if not training.tf32:
         del given["tf32"]  # False would switch off what torch has by default
+    if not training.gradient_checkpointing:
+        del given["gradient_checkpointing"]  # transformers is about to call it otherwise
     if not recipe.evaluation:
         given["eval_strategy"] = "no"
     if not any(e.kind == "loss" for e in recipe.evaluation) and training.load_best_model_at_end:

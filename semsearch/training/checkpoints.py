@@ -22,6 +22,7 @@ _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _STATE = "trainer_state.json"
 _NEEDED = (_STATE, "optimizer.pt", "scheduler.pt", "modules.json")
 _WEIGHTS = ("*.safetensors", "*/*.safetensors")
+_IDENTITY = "identity.json"
 FACTS = "training.json"
 """The file in a trained model's folder that says how it came about."""
 
@@ -37,11 +38,16 @@ class Work:
     def open(self, *, fresh: bool) -> None:
         """Make the folder, or find it as the same run left it; ``fresh`` throws that away.
 
-        Raises UsageError when it belongs to another recipe, StorageError.
+        Raises UsageError when it belongs to another recipe or to somebody else, StorageError.
         """
-        if fresh and self.folder.exists():
-            shutil.rmtree(self.folder)
-        noted = self._read("identity.json")
+        noted = self._read(_IDENTITY)
+        if noted is None and self._holds_files():
+            raise UsageError(
+                f"{self.folder}: exists and was not made by training: choose another --output"
+            )
+        if fresh:
+            self._remove()
+            noted = None
         if noted is not None and noted.get("identity") != self.identity:
             raise UsageError(
                 f"{self.folder}: holds the unfinished run of another recipe, other rows or another"
@@ -49,7 +55,13 @@ class Work:
             )
         fs.make_folder(self.folder)
         if noted is None:
-            self.keep("identity.json", {"identity": self.identity})
+            self.keep(_IDENTITY, {"identity": self.identity})
+
+    def drop(self) -> None:
+        """Remove the folder if it is this run's."""
+        noted = self._read(_IDENTITY)
+        if noted is not None and noted.get("identity") == self.identity:
+            self._remove()
 
     def keep(self, name: str, value: Any) -> None:
         """Store a JSON value in the folder, whole or not at all. Raises StorageError."""
@@ -78,6 +90,23 @@ class Work:
                 shutil.rmtree(self.output)
             made.rename(self.output)
         fs.sync_folder(self.output.parent)
+        self._remove()
+
+    def _holds_files(self) -> bool:
+        """Whether there is anything but what a process that was stopped at once leaves."""
+        if not self.folder.is_dir():
+            return self.folder.exists()
+        return any(not path.name.startswith(".tmp-") for path in self.folder.iterdir())
+
+    def _remove(self) -> None:
+        """Remove the folder, last what says whose it is: so it can be gone on with at any time."""
+        if not self.folder.is_dir():
+            return
+        for path in self.folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != _IDENTITY:
+                path.unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _read(self, name: str) -> Any:

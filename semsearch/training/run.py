@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from semsearch.encoders.resolve import resolve_base
 from semsearch.encoders.runtimes.torch import quiet
 from semsearch.errors import MissingExtra, UsageError
 from semsearch.training.arguments import settle_precision, trainer_arguments
-from semsearch.training.base_model import base_folder, open_base
+from semsearch.training.base_model import open_base
 from semsearch.training.card import complete_card, complete_logs, quiet_card, tell_card
 from semsearch.training.checkpoints import FACTS, Work, identity_of, trained_facts
 from semsearch.training.checks import Finding, check_rows, refuse_findings
@@ -65,8 +68,8 @@ class Trained:
         """The run as plain JSON values; what ``training.json`` holds."""
         return {
             "recipe": to_table(self.recipe),
-            "before": self.before,
-            "after": self.after,
+            "before": _without_nan(self.before),
+            "after": _without_nan(self.after),
             "checks": [finding.to_json() for finding in self.findings],
             "notices": list(self.notices),
             "rows": self.rows,
@@ -117,7 +120,7 @@ def train(
     began = time.perf_counter()
     watch.stage("reading the rows")
     rows = read_all(recipe, Path(root))
-    base = base_folder(recipe.model) if recipe.model.base != SCRATCH else None
+    base = resolve_base(recipe.model.base) if recipe.model.base != SCRATCH else None
     work = Work(output, identity_of(recipe_digest(recipe), [r.digest() for r in rows], base))
     done = _finished(output, work, recipe, fresh=fresh)
     if done is not None:
@@ -176,18 +179,22 @@ def prepare(
 
 def _finished(output: Path, work: Work, recipe: Recipe, *, fresh: bool) -> Trained | None:
     """The finished run of the same identity, if the folder holds it. Raises UsageError."""
-    if fresh or not output.exists():
+    if not output.exists():
         return None
     facts = trained_facts(output)
     if facts is None:
         raise UsageError(f"{output}: exists and was not made by training: choose another --output")
+    if fresh:
+        return None
     if facts.get("identity") != work.identity:
         raise UsageError(
             f"{output}: holds a model of another recipe, other rows or another base: choose another"
             " --output, or --fresh to replace it"
         )
+    work.drop()  # a process that was stopped right at the end leaves it
+    before, after = (_with_nan(facts[name]) for name in ("before", "after"))
     return Trained(
-        output, recipe, facts["before"], facts["after"],
+        output, recipe, before, after,
         tuple(Finding.from_json(found) for found in facts["checks"]), tuple(facts["notices"]),
         facts["rows"], facts["steps"], facts["best_step"], facts["resumed_from"],
         facts["seconds"], already=True,
@@ -202,6 +209,7 @@ def _train(prepared: Prepared, work: Work, watch: Watch, began: float) -> Traine
         before = measure(trainer)
         if trainer.args.should_save:
             work.keep(_BEFORE, before)
+    _check_metric(prepared.training, before)
     checkpoint = work.checkpoint()
     resumed = int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
     watch.stage("training")
@@ -220,6 +228,26 @@ def _train(prepared: Prepared, work: Work, watch: Watch, began: float) -> Traine
         _write(found, prepared, trainer, work)
     trainer.accelerator.wait_for_everyone()
     return found
+
+
+def _check_metric(training: Training, found: Mapping[str, float]) -> None:
+    """Raise UsageError if the best checkpoint is to be best at what is not measured."""
+    name = training.metric_for_best_model.removeprefix("eval_")
+    if training.load_best_model_at_end and name not in found:
+        near = get_close_matches(name, found, 3, cutoff=0.3) or list(found)[:3]
+        raise UsageError(
+            f"training.metric_for_best_model = {training.metric_for_best_model!r} is not measured:"
+            f" did you mean {' or '.join(map(repr, near))}?"
+        )
+
+
+def _without_nan(found: Mapping[str, float]) -> dict[str, float | None]:
+    """Measures as JSON has them: what could not be computed is null."""
+    return {name: value if math.isfinite(value) else None for name, value in found.items()}
+
+
+def _with_nan(found: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: math.nan if value is None else value for name, value in found.items()}
 
 
 def _write(
