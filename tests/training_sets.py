@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import load_file
 
 from semsearch.training.recipe import (
     Data,
@@ -22,6 +23,8 @@ from semsearch.training.recipe import (
     Training,
 )
 from semsearch.training.rows import Rows
+from semsearch.training.run import Trained, train
+from tests import models
 from tests.fakes import WORDS
 
 SMALL = Scratch("bert", 32, 1, 2, 64, 200)
@@ -128,3 +131,37 @@ def made_rows(*texts: tuple[str, ...], labels: list[float] | None = None) -> Row
     columns = ("anchor", "positive", "negative", "negative_2")[: len(texts[0])]
     lines = list(range(1, len(texts) + 1))
     return Rows("made", "made.jsonl", columns, list(texts), labels, lines)
+
+
+QUICK: dict[str, Any] = {"num_train_epochs": 1.0, "eval_strategy": "no", "save_strategy": "no"}
+
+
+def trained(recipe: Recipe, root: Path, output: Path, **options: Any) -> Trained:
+    return train(recipe, output, root=root, device="cpu", **options)
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    """All tensors of a model by file and name."""
+    return {
+        f"{path.relative_to(folder)} {name}": tensor
+        for path in sorted(folder.rglob("*.safetensors"))
+        for name, tensor in load_file(path).items()
+    }
+
+
+def same(one: Path, other: Path) -> bool:
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    return all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def plain_model(folder: Path) -> Any:
+    """The folder as sentence-transformers reads it, of which nothing else is known."""
+    from sentence_transformers import SentenceTransformer
+
+    with models.calm():
+        return SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+
+
+def unit(rows: Any) -> Any:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
