@@ -252,7 +252,14 @@ def test_the_list_of_public_names_loads_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["index", "--help"], ["compare", "--help"]]
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["index", "--help"],
+        ["compare", "--help"],
+        ["reindex", "--help"],
+    ],
 )
 def test_help_loads_nothing_heavy(arguments):
     code = (

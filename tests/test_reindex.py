@@ -643,9 +643,8 @@ def test_the_command_swaps_and_puts_back_and_forgets(command):
     assert facts["beside"]["bytes"] > 0
     whole = sum(path.stat().st_size for path in command.rglob("*") if path.is_file())
     assert facts["bytes"] + facts["beside"]["bytes"] == whole
-    assert (
-        "semsearch reindex --undo" in CliRunner().invoke(cli, ["status", "-i", str(command)]).stdout
-    )
+    shown = CliRunner().invoke(cli, ["status", "-i", str(command)]).stdout
+    assert "`semsearch reindex --undo` puts it back, --forget deletes it" in shown
     check = CliRunner().invoke(cli, ["check", "-i", str(command)])
     assert check.exit_code == 0
     assert "beside it is an index by old" in check.stderr

@@ -154,8 +154,10 @@ def _shown(name: str, value: Any) -> str:
 def _shown_beside(found: dict[str, Any] | None) -> str:
     if found is None:
         return "-"
-    way = "--undo puts it back" if found["served"] else f"-m {found['model']} goes on with it"
-    return f"{found['model']}, {size(found['bytes'])}: `semsearch reindex {way}`, --forget deletes"
+    way = "--undo` puts it back" if found["served"] else f"-m {found['model']}` goes on with it"
+    return (
+        f"{found['model']}, {size(found['bytes'])}: `semsearch reindex {way}, --forget deletes it"
+    )
 
 
 @click.command(epilog="Example: semsearch check && echo sound")
