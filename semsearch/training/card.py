@@ -62,7 +62,8 @@ def complete_logs(trainer: SentenceTransformerTrainer, before: Mapping[str, floa
         line = lines.setdefault(entry["step"], {"Epoch": entry["epoch"], "Step": entry["step"]})
         if "loss" in entry:
             line["Training Loss"] = entry["loss"]
-        line.update(_evaluated(measured(entry), shown))
+        of_evaluation = {key: value for key, value in entry.items() if key.startswith("eval_")}
+        line.update(_evaluated(measured(of_evaluation), shown))
     data.training_logs = [lines[step] for step in sorted(lines)]
 
 

@@ -50,6 +50,15 @@ def watching_callback(watch: Watch) -> TrainerCallback:
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             watch.step(state.global_step, state.max_steps)
+            self._log_with_checkpoint(control)
+
+        def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self._log_with_checkpoint(control)
+
+        @staticmethod
+        def _log_with_checkpoint(control: Any) -> None:
+            """The loss since the last log is in no checkpoint: none may stand open at one."""
+            control.should_log |= control.should_save
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             found = {k: v for k, v in (logs or {}).items() if k in _LOGGED}
