@@ -20,9 +20,11 @@ from benchmarks.setting import MODEL, Setting
 from semsearch.encoders.runtimes.torch import quiet
 from semsearch.training.judging import judge_trained
 from semsearch.training.losses import build_loss
+from semsearch.training.preparing import prepare, read_all
 from semsearch.training.recipe import SCRATCH, Recipe
 from semsearch.training.recipe_file import read_recipe
-from semsearch.training.run import Trained, build_trainer, prepare, read_all, train
+from semsearch.training.run import build_trainer, train
+from semsearch.training.trained import Trained
 from semsearch.training.verdict import Verdict
 from semsearch.training.watching import NoWatch
 

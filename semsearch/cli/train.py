@@ -15,7 +15,7 @@ from semsearch.cli.training_bar import training_bar
 
 if TYPE_CHECKING:
     from semsearch.training.recipe import Recipe
-    from semsearch.training.run import Trained
+    from semsearch.training.trained import Trained
     from semsearch.training.verdict import Verdict
 
 _MOVED = 3
@@ -117,7 +117,7 @@ def _changes(options: dict[str, Any]) -> list[str]:
 
 def _check(recipe: Recipe, root: Path, options: dict[str, Any], as_json: bool) -> None:
     from semsearch.training.checks import refuse_findings
-    from semsearch.training.run import prepare, read_all, require_extra
+    from semsearch.training.preparing import prepare, read_all, require_extra
     from semsearch.training.watching import NoWatch
 
     require_extra()

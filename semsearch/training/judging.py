@@ -12,8 +12,8 @@ from semsearch.evaluation.labelled import open_labelled
 from semsearch.training.base_model import base_folder
 from semsearch.training.card import put_served
 from semsearch.training.checkpoints import FACTS
-from semsearch.training.run import Trained
 from semsearch.training.served import served_markdown, served_quality
+from semsearch.training.trained import Trained
 from semsearch.training.verdict import Verdict, judge
 
 

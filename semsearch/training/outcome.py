@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from semsearch.evaluation.columns import count
 
 if TYPE_CHECKING:
-    from semsearch.training.run import Trained
+    from semsearch.training.trained import Trained
 
 _MAIN = (
     "ndcg@10",

@@ -3,96 +3,34 @@
 from __future__ import annotations
 
 import json
-import logging
-import math
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semsearch.encoders.resolve import resolve_base
 from semsearch.encoders.runtimes.torch import quiet
-from semsearch.errors import MissingExtra, UsageError
-from semsearch.training.arguments import settle_precision, trainer_arguments
-from semsearch.training.base_model import open_base
+from semsearch.errors import UsageError
+from semsearch.training.arguments import trainer_arguments
 from semsearch.training.card import complete_card, complete_logs, quiet_card, tell_card
 from semsearch.training.checkpoints import FACTS, Work, identity_of, trained_facts
-from semsearch.training.checks import Finding, check_rows, refuse_findings
-from semsearch.training.evaluation_sets import held_out_texts, read_evaluations
-from semsearch.training.evaluators import build_evaluator
-from semsearch.training.lora import add_lora, merge_lora
-from semsearch.training.losses import build_loss, check_columns, fit_widths, needs_of
+from semsearch.training.checks import refuse_findings
+from semsearch.training.lora import merge_lora
+from semsearch.training.losses import build_loss
 from semsearch.training.memory import memory_advice
+from semsearch.training.preparing import Prepared, prepare, read_all, require_extra
 from semsearch.training.recipe import SCRATCH, Recipe, Training
 from semsearch.training.recipe_file import recipe_digest
-from semsearch.training.rows import Rows, read_data, sample
-from semsearch.training.tables import to_table
+from semsearch.training.rows import Rows
+from semsearch.training.trained import Trained
 from semsearch.training.watching import NoWatch, Watch, measured, watching_callback
 
 if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
-    from sentence_transformers.base.evaluation import SequentialEvaluator
-
-log = logging.getLogger("semsearch")
+    from sentence_transformers import SentenceTransformerTrainer
 
 _BEFORE = "before.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """A finished run: where its model lies, and what was found on the way.
-
-    ``before`` and ``after`` are the evaluations' measures by name, of the base and of the model
-    that was kept; ``best_step`` is the step of that one, None for the last; ``resumed_from`` the
-    step that this process began at; ``notices`` say what the machine could not do as the recipe
-    wants it; ``seconds`` count this process alone. ``already`` says that it was done before.
-    """
-
-    folder: Path
-    recipe: Recipe
-    before: dict[str, float]
-    after: dict[str, float]
-    findings: tuple[Finding, ...]
-    notices: tuple[str, ...]
-    rows: int
-    steps: int
-    best_step: int | None
-    resumed_from: int
-    seconds: float
-    already: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """The run as plain JSON values; what ``training.json`` holds."""
-        return {
-            "recipe": to_table(self.recipe),
-            "before": _without_nan(self.before),
-            "after": _without_nan(self.after),
-            "checks": [finding.to_json() for finding in self.findings],
-            "notices": list(self.notices),
-            "rows": self.rows,
-            "steps": self.steps,
-            "best_step": self.best_step,
-            "resumed_from": self.resumed_from,
-            "seconds": round(self.seconds, 3),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """Everything that a run needs, before it begins. ``training`` is what the machine can do."""
-
-    recipe: Recipe
-    rows: tuple[Rows, ...]
-    model: SentenceTransformer
-    evaluator: SequentialEvaluator | None
-    losses: dict[str, Rows]
-    training: Training
-    notices: tuple[str, ...]
-    device: str
-    findings: tuple[Finding, ...]
 
 
 def train(
@@ -133,50 +71,6 @@ def train(
         return _train(prepared, work, watch, began)
 
 
-def require_extra() -> None:
-    """Raise MissingExtra unless what training needs is installed."""
-    from importlib.util import find_spec
-
-    for package in ("accelerate", "datasets"):
-        if find_spec(package) is None:
-            raise MissingExtra(package, "train", "training")
-
-
-def read_all(recipe: Recipe, root: Path) -> tuple[Rows, ...]:
-    """The rows of all sources of a recipe, sampled as it says. Raises as ``read_data``."""
-    needs, label = needs_of(recipe.loss)
-    found = [read_data(data, root, needs=needs, label=label) for data in recipe.data]
-    names = [rows.name for rows in found]
-    if len(set(names)) < len(names):
-        raise UsageError(f"two tables [[data]] have the same name: {', '.join(names)}")
-    check_columns(recipe.loss, found)
-    return tuple(sample(rows, recipe.sample, recipe.seed) for rows in found)
-
-
-def prepare(
-    recipe: Recipe, rows: Sequence[Rows], root: Path, device: str | None, watch: Watch
-) -> Prepared:
-    """Open the base, look at the data, and settle what this machine can do."""
-    watch.stage("opening the base")
-    model = open_base(recipe.model, rows, recipe.seed, device)
-    add_lora(recipe, model)
-    kind = model.device.type
-    training, notices = settle_precision(recipe.training, kind)
-    for notice in notices:
-        log.warning(notice)
-    width = model.get_embedding_dimension()
-    recipe, narrowed = fit_widths(recipe, width)
-    if narrowed:
-        log.warning(narrowed)
-        notices = (*notices, narrowed)
-    sets = read_evaluations(recipe, root, rows)
-    evaluator, losses = build_evaluator(recipe, sets, width, bf16=training.bf16)
-    watch.stage("checking the rows")
-    with quiet():
-        kept, findings = check_rows(recipe, rows, model, held_out_texts(recipe, root, sets))
-    return Prepared(recipe, kept, model, evaluator, losses, training, notices, kind, findings)
-
-
 def _finished(output: Path, work: Work, recipe: Recipe, *, fresh: bool) -> Trained | None:
     """The finished run of the same identity, if the folder holds it. Raises UsageError."""
     if not output.exists():
@@ -192,13 +86,7 @@ def _finished(output: Path, work: Work, recipe: Recipe, *, fresh: bool) -> Train
             " --output, or --fresh to replace it"
         )
     work.drop()  # a process that was stopped right at the end leaves it
-    before, after = (_with_nan(facts[name]) for name in ("before", "after"))
-    return Trained(
-        output, recipe, before, after,
-        tuple(Finding.from_json(found) for found in facts["checks"]), tuple(facts["notices"]),
-        facts["rows"], facts["steps"], facts["best_step"], facts["resumed_from"],
-        facts["seconds"], already=True,
-    )  # fmt: skip
+    return Trained.from_facts(output, recipe, facts)
 
 
 def _train(prepared: Prepared, work: Work, watch: Watch, began: float) -> Trained:
@@ -215,9 +103,11 @@ def _train(prepared: Prepared, work: Work, watch: Watch, began: float) -> Traine
     watch.stage("training")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     merge_lora(prepared.model)
-    watch.stage("measuring after")
-    after = measure(trainer)
     best = trainer.state.best_global_step if prepared.training.load_best_model_at_end else None
+    after = _measured_last(trainer, best)
+    if after is None:
+        watch.stage("measuring after")
+        after = measure(trainer)
     found = Trained(
         work.output, prepared.recipe, before, after, prepared.findings, prepared.notices,
         sum(map(len, prepared.rows)), trainer.state.global_step, best, resumed,
@@ -239,15 +129,6 @@ def _check_metric(training: Training, found: Mapping[str, float]) -> None:
             f"training.metric_for_best_model = {training.metric_for_best_model!r} is not measured:"
             f" did you mean {' or '.join(map(repr, near))}?"
         )
-
-
-def _without_nan(found: Mapping[str, float]) -> dict[str, float | None]:
-    """Measures as JSON has them: what could not be computed is null."""
-    return {name: value if math.isfinite(value) else None for name, value in found.items()}
-
-
-def _with_nan(found: Mapping[str, float | None]) -> dict[str, float]:
-    return {name: math.nan if value is None else value for name, value in found.items()}
 
 
 def _write(
@@ -304,6 +185,20 @@ def _datasets(rows: dict[str, Rows]) -> Any:
             columns["label"] = source.labels
         found[name] = Dataset.from_dict(columns, info=DatasetInfo(dataset_name=name))
     return DatasetDict(found) if len(found) > 1 else next(iter(found.values()))
+
+
+def _measured_last(
+    trainer: SentenceTransformerTrainer, kept: int | None
+) -> dict[str, float] | None:
+    """What was measured at the last step, if that is the model that is kept."""
+    last = trainer.state.global_step
+    if kept not in (None, last):
+        return None
+    for entry in reversed(trainer.state.log_history):
+        found = {key: value for key, value in entry.items() if key.startswith("eval_")}
+        if found and entry["step"] == last:
+            return measured(found)
+    return None
 
 
 def measure(trainer: SentenceTransformerTrainer) -> dict[str, float]:

@@ -160,6 +160,7 @@ def _sizes(scratch: Scratch, tokenizer: Any, positions: int) -> dict[str, Any]:
         "intermediate_size": scratch.intermediate_size,
         "max_position_embeddings": positions,
         "pad_token_id": tokenizer.pad_token_id,
+        "initializer_range": scratch.initializer_range,
     }
 
 
