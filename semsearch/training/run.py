@@ -90,6 +90,8 @@ def _finished(output: Path, work: Work, recipe: Recipe, *, fresh: bool) -> Train
 
 
 def _train(prepared: Prepared, work: Work, watch: Watch, began: float) -> Trained:
+    from transformers import set_seed
+
     trainer = build_trainer(prepared, work.folder, watch)
     before = work.kept(_BEFORE)
     if before is None:
@@ -101,6 +103,7 @@ def _train(prepared: Prepared, work: Work, watch: Watch, began: float) -> Traine
     checkpoint = work.checkpoint()
     resumed = int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
     watch.stage("training")
+    set_seed(prepared.recipe.seed)  # measuring draws numbers, and is not done twice
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     merge_lora(prepared.model)
     best = trainer.state.best_global_step if prepared.training.load_best_model_at_end else None
