@@ -23,7 +23,8 @@ from semsearch.training.recipe import (
     Training,
 )
 from semsearch.training.rows import Rows
-from semsearch.training.run import Trained, train
+from semsearch.training.run import train
+from semsearch.training.trained import Trained
 from tests import models
 from tests.fakes import WORDS
 
