@@ -107,7 +107,8 @@ def _train(prepared: Prepared, work: Work, watch: Watch, began: float) -> Traine
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     merge_lora(prepared.model)
     best = trainer.state.best_global_step if prepared.training.load_best_model_at_end else None
-    after = _measured_last(trainer, best)
+    # What another process measured is not known to the card.
+    after = _measured_last(trainer, best) if trainer.state.global_step > resumed else None
     if after is None:
         watch.stage("measuring after")
         after = measure(trainer)
@@ -197,11 +198,11 @@ def _measured_last(
     last = trainer.state.global_step
     if kept not in (None, last):
         return None
-    for entry in reversed(trainer.state.log_history):
-        found = {key: value for key, value in entry.items() if key.startswith("eval_")}
-        if found and entry["step"] == last:
-            return measured(found)
-    return None
+    found: dict[str, float] = {}
+    for entry in trainer.state.log_history:  # one for each set of rows that the loss is measured on
+        if entry["step"] == last:
+            found.update({key: value for key, value in entry.items() if key.startswith("eval_")})
+    return measured(found) if found else None
 
 
 def measure(trainer: SentenceTransformerTrainer) -> dict[str, float]:
@@ -210,4 +211,9 @@ def measure(trainer: SentenceTransformerTrainer) -> dict[str, float]:
         return {}
     if trainer.state.epoch is None:
         trainer.state.epoch = 0.0
-    return measured(trainer.evaluate())
+    # Else the library runs the evaluators for each set of rows that the loss is measured on.
+    trainer.is_in_train = True
+    try:
+        return measured(trainer.evaluate())
+    finally:
+        trainer.is_in_train = False
