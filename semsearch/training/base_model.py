@@ -43,6 +43,7 @@ def open_base(
     """
     import torch
 
+    check_device(device)
     with quiet():
         torch.manual_seed(seed)
         if model.base == SCRATCH:
@@ -52,6 +53,18 @@ def open_base(
         if model.max_length:
             _set_length(found, model.max_length)
         return _rotated(found, rows) if model.rotate else found
+
+
+def check_device(device: str | None) -> None:
+    """Raise UsageError for a device that torch does not know, or that is not there."""
+    import torch
+
+    if device is None:
+        return
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as exc:
+        raise UsageError(f"{device!r} is no device of this machine (cpu, cuda, cuda:1 ..)") from exc
 
 
 def base_folder(model: Model) -> Path | None:

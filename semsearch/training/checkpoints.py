@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -38,8 +39,11 @@ class Work:
     def open(self, *, fresh: bool) -> None:
         """Make the folder, or find it as the same run left it; ``fresh`` throws that away.
 
-        Raises UsageError when it belongs to another recipe or to somebody else, StorageError.
+        Of several processes only the first does so. Raises UsageError when it belongs to another
+        recipe or to somebody else, StorageError.
         """
+        if not _is_first():
+            return
         noted = self._read(_IDENTITY)
         if noted is None and self._holds_files():
             raise UsageError(
@@ -60,7 +64,7 @@ class Work:
     def drop(self) -> None:
         """Remove the folder if it is this run's."""
         noted = self._read(_IDENTITY)
-        if noted is not None and noted.get("identity") == self.identity:
+        if _is_first() and noted is not None and noted.get("identity") == self.identity:
             self._remove()
 
     def keep(self, name: str, value: Any) -> None:
@@ -122,6 +126,10 @@ def sync_checkpoint(folder: Path) -> None:
         if path.is_file():
             fs.sync_file(path)
     fs.sync_folder(folder)
+
+
+def _is_first() -> bool:
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _number(path: Path) -> re.Match[str] | None:

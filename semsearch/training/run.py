@@ -93,14 +93,14 @@ def _train(prepared: Prepared, work: Work, watch: Watch, began: float) -> Traine
     from transformers import set_seed
 
     trainer = build_trainer(prepared, work.folder, watch)
-    before = work.kept(_BEFORE)
+    before, checkpoint = work.kept(_BEFORE), work.checkpoint()
+    trainer.accelerator.wait_for_everyone()  # nobody writes before all have read
     if before is None:
         watch.stage("measuring before")
         before = measure(trainer)
         if trainer.args.should_save:
             work.keep(_BEFORE, before)
     _check_metric(prepared.training, before)
-    checkpoint = work.checkpoint()
     resumed = int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
     watch.stage("training")
     set_seed(prepared.recipe.seed)  # measuring draws numbers, and is not done twice
