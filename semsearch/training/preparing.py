@@ -79,6 +79,8 @@ def prepare(
     if narrowed:
         log.warning(narrowed)
         notices = (*notices, narrowed)
+    if recipe.loss.matryoshka is not None and width not in recipe.loss.matryoshka.dims:
+        log.warning("loss.matryoshka.dims lack the whole width of %d: it is not trained", width)
     sets = read_evaluations(recipe, root, rows)
     evaluator, losses = build_evaluator(recipe, sets, width, bf16=training.bf16)
     watch.stage("checking the rows")

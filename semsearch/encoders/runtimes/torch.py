@@ -50,14 +50,18 @@ def quiet() -> Iterator[None]:
 
     bars = transformers_logging.is_progress_bar_enabled()
     level = transformers_logging.get_verbosity()
+    other = logging.getLogger("sentence_transformers")
+    other_level = other.level
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
+    other.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         transformers_logging.set_verbosity(level)
+        other.setLevel(other_level)
         if bars:
             transformers_logging.enable_progress_bar()
 
