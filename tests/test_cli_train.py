@@ -367,6 +367,37 @@ def test_nothing_but_data_is_printed_by_a_process(root, file, tmp_path):
     assert all(line.startswith("note: ") for line in done.stderr.splitlines()), done.stderr
 
 
+OFFLINE = """
+import socket, sys
+def refuse(*arguments, **_):
+    print("REACHED FOR THE NETWORK", arguments[-1], file=sys.stderr)
+    raise OSError("no network")
+for name in ("connect", "connect_ex", "sendto"):
+    setattr(socket.socket, name, refuse)
+socket.getaddrinfo = socket.gethostbyname = refuse
+from semsearch.cli.main import main
+main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("base", ["scratch", "folder"])
+def test_nothing_reaches_for_the_network(root, file, tmp_path, base):
+    """Whether a home folder, a cache and an environment forbid it or not."""
+    home = tmp_path / "home"
+    home.mkdir()
+    chosen = "scratch" if base == "scratch" else str(models.build("bert-cls", tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-c", OFFLINE, "train", str(file), "--data", str(root), "--base", chosen,
+         "--set", "training.batch_sampler=batch_sampler"],
+        env=environment(HOME=str(home)), capture_output=True, check=False, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "NETWORK" not in done.stderr
+    assert all(line.startswith("note: ") for line in done.stderr.splitlines()), done.stderr
+    assert not [path for path in home.rglob("*") if path.is_file()], "nothing is left at home"
+
+
 @pytest.mark.slow
 def test_two_processes_train_and_one_tells(root, file, tmp_path):
     base = models.build("bert-cls", tmp_path)
