@@ -46,7 +46,7 @@ FULL = Recipe(
     sample=500,
     model=Model(
         "scratch", 96, "lasttoken", 48, True, True, "en, pt", "mit",
-        Scratch("xlm-roberta", 32, 1, 2, 64, 300, "unigram", False),
+        Scratch("xlm-roberta", 32, 1, 2, 64, 300, 0.05, "unigram", False),
     ),
     loss=Loss(
         "CachedMultipleNegativesRankingLoss", 30.0, True, True, 8, 0.25,
@@ -144,7 +144,7 @@ def test_what_a_table_leaves_out_has_its_default(read):
     assert found.evaluation == (
         Evaluation("loss", "dev", "", "dev", {}, None, "", 0, False, ("cosine",)),
     )
-    assert found.model.scratch == Scratch("bert", 256, 4, 4, 1024, 8000, "wordpiece", True)
+    assert found.model.scratch == Scratch("bert", 256, 4, 4, 1024, 8000, 0.02, "wordpiece", True)
 
 
 def differing(record, other):
@@ -314,6 +314,10 @@ def test_what_only_one_published_recipe_has():
         ("[model]\nbase = 'scratch'\n" + ROWS, "2: model.base: 'scratch' needs a table"),
         (ROWS + "[model.scratch]\nheads = 3", "4: model.scratch.heads: must divide hidden_size"),
         (ROWS + "[model.scratch]\nlayers = 0", "4: model.scratch.layers: must be above 0, not 0"),
+        (
+            ROWS + "[model.scratch]\ninitializer_range = 0",
+            "4: model.scratch.initializer_range: must",
+        ),
         (ROWS + "[loss.matryoshka]\ndims = []", "4: loss.matryoshka.dims: expected widths of 1"),
         (ROWS + "[loss.matryoshka]\ndims = 64", "4: loss.matryoshka.dims: expected a list, each a"),
         (ROWS + "[loss.matryoshka]\ndims = {a = 'b'}", "4: loss.matryoshka.dims: expected a list"),

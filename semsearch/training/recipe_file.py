@@ -185,7 +185,7 @@ def _check_numbers(recipe: Recipe) -> None:
         "loss.": (loss, "scale mini_batch_size margin"),
         "model.scratch.": (
             model.scratch,
-            "hidden_size layers heads intermediate_size vocabulary",
+            "hidden_size layers heads intermediate_size vocabulary initializer_range",
         ),
         "lora.": (recipe.lora, "r alpha"),
     }
