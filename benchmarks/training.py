@@ -103,9 +103,9 @@ def run(setting: Setting) -> Result:
         notes=[
             "Rows: those of the labelled sets that are trained on. From nothing: a small model of"
             " the recipe's own architecture with random weights, its tokenizer trained on the same"
-            " rows; its rate is raised (see PUBLISHED), all else is as published. 34 rows teach such"
-            " a model nothing: there the 835 of FaQuAD are trained on. What is trained on is left"
-            " out of what is measured."
+            " rows; its rate is raised (see PUBLISHED), all else is as published. 34 rows teach it"
+            " nothing: there the 835 of FaQuAD are trained on. What is trained on is left out of"
+            " what is measured."
         ],
     )
     root = setting.datasets_folder()
