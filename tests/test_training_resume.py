@@ -159,17 +159,16 @@ def test_the_recipes_are_worth_a_test(whole):
     assert facts["before"].keys() == facts["after"].keys()
 
 
-def points_of(whole, name, count, seed):
-    """``count`` of all points that a run passes, as (name, occurrence); the first and last too."""
+def points_of(whole, name):
+    """All points that a run passes, as (name, occurrence); of those alike in a row the ends."""
     seen: Counter[str] = Counter()
-    found = []
-    for point in whole[name][1]:
+    found: list[tuple[str, int]] = []
+    points = ["", *whole[name][1], ""]
+    for before, point, after in zip(points, points[1:], points[2:], strict=False):
         seen[point] += 1
-        found.append((point, seen[point]))
-    if count >= len(found):
-        return found
-    middle = np.random.default_rng(seed).choice(len(found) - 2, count - 2, replace=False) + 1
-    return [found[0], *(found[i] for i in sorted(middle.tolist())), found[-1]]
+        if not before == point == after:
+            found.append((point, seen[point]))
+    return found
 
 
 def assert_survives(worker, whole, folder, name, kills):
@@ -185,16 +184,29 @@ def assert_survives(worker, whole, folder, name, kills):
     return facts
 
 
+def kill_at_each(worker, whole, folder, name, points):
+    """Kill a run of its own at each of the points, let it go on, and compare the ends."""
+    for number, (point, occurrence) in enumerate(points):
+        output = folder / f"{number}" / "made"
+        output.parent.mkdir()
+        status, said, _ = worker.run(RECIPES[name], output, point, occurrence)
+        assert (status, said) == (KILLED, []), (point, occurrence)
+        is_whole(output)
+        worker.finish(RECIPES[name], output)
+        assert_as_whole(output, whole[name][0])
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_killed_at_some_points(worker, whole, tmp_path, name):
-    for number, (point, occurrence) in enumerate(points_of(whole, name, 6, seed=1)):
-        folder = tmp_path / f"{number}"
-        folder.mkdir()
-        status, said, _ = worker.run(RECIPES[name], folder / "made", point, occurrence)
-        assert (status, said) == (KILLED, []), (point, occurrence)
-        is_whole(folder / "made")
-        worker.finish(RECIPES[name], folder / "made")
-        assert_as_whole(folder / "made", whole[name][0])
+    points = points_of(whole, name)
+    chosen = np.random.default_rng(1).choice(len(points), 3, replace=False).tolist()
+    kill_at_each(worker, whole, tmp_path, name, [points[i] for i in {*chosen, len(points) - 1}])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
+def test_killed_at_every_third_point(worker, whole, tmp_path, name):
+    kill_at_each(worker, whole, tmp_path, name, points_of(whole, name)[::3])
 
 
 def test_it_goes_on_from_the_last_checkpoint(worker, whole, tmp_path):
@@ -202,19 +214,6 @@ def test_it_goes_on_from_the_last_checkpoint(worker, whole, tmp_path):
     state = "TrainerState.save_to_json"
     facts = assert_survives(worker, whole, tmp_path, "epoch", [(state, 2)])
     assert facts["resumed_from"] == 6
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", RECIPES)
-def test_killed_at_every_point(worker, whole, tmp_path, name):
-    for number, (point, occurrence) in enumerate(points_of(whole, name, 10_000, seed=1)):
-        folder = tmp_path / f"{number}"
-        folder.mkdir()
-        status, said, _ = worker.run(RECIPES[name], folder / "made", point, occurrence)
-        assert (status, said) == (KILLED, []), (point, occurrence)
-        is_whole(folder / "made")
-        worker.finish(RECIPES[name], folder / "made")
-        assert_as_whole(folder / "made", whole[name][0])
 
 
 @pytest.mark.parametrize(
