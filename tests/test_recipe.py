@@ -326,7 +326,18 @@ def test_what_only_one_published_recipe_has():
         (ROWS + "[loss.matryoshka]\ndims = [8]\nweights = [1, 2]", "5: loss.matryoshka.weights: "),
         (ROWS + "[loss.matryoshka]\nweights = [1]", "3: loss.matryoshka.dims: is missing"),
         (ROWS + "[verdict]", "3: verdict.path: is missing"),
+        (
+            ROWS + "[verdict]\npath = 'x'\nmeasure = 'ndgc@10'",
+            "5: verdict.measure: unknown measure",
+        ),
         (ROWS + "[lora]\ndropout = -1", "4: lora.dropout: must be 0 or more"),
+        (ROWS + "[lora]\ndropout = 1", "4: lora.dropout: must be below 1"),
+        (ROWS + "[training]\nmax_steps = 0", "4: training.max_steps: must be above 0, or -1"),
+        (ROWS + "[training]\nmax_steps = -2", "4: training.max_steps: must be above 0, or -1"),
+        (
+            ROWS + "[training]\nbatch_sampler = 'group_by_label'",
+            "4: training.batch_sampler: needs a label",
+        ),
         ("seed = -1\n" + ROWS, "1: seed: must be 0 or more"),
         ("seed = 4294967296\n" + ROWS, "1: seed: must be below 4294967296"),
         ("sample = 2020-01-01\n" + ROWS, "1: sample: expected a whole number, found datetime"),

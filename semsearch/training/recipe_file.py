@@ -13,6 +13,7 @@ from typing import Any
 
 from semsearch.corpus.text import read_text
 from semsearch.errors import InputError, MissingExtra, NotFound, UsageError
+from semsearch.metrics import Measure
 from semsearch.training.recipe import SCRATCH, Matryoshka, Recipe
 from semsearch.training.tables import TableError, from_table, to_table
 
@@ -147,11 +148,13 @@ def _check(recipe: Recipe) -> None:
     if recipe.name in (".", "..") or not _NAME.fullmatch(recipe.name):
         raise TableError("", "name", f"{recipe.name!r} cannot be the name of the model's folder")
     _check_numbers(recipe)
+    _check_measure(recipe)
     training, matryoshka = recipe.training, recipe.loss.matryoshka
     if training.fp16 and training.bf16:
         raise TableError("training.", "fp16", "fp16 and bf16 exclude each other: choose one")
     if training.load_best_model_at_end:
         _check_best(recipe)
+    _check_labels(recipe)
     if matryoshka is not None:
         _check_matryoshka(matryoshka)
     if recipe.model.base == SCRATCH and recipe.model.scratch is None:
@@ -159,6 +162,24 @@ def _check(recipe: Recipe) -> None:
     scratch = recipe.model.scratch
     if scratch is not None and scratch.hidden_size % scratch.heads:
         raise TableError("model.scratch.", "heads", "must divide hidden_size")
+
+
+def _check_measure(recipe: Recipe) -> None:
+    """The verdict comes last: hours are not to be lost to a measure that nobody knows."""
+    if recipe.verdict is None:
+        return
+    try:
+        Measure.parse(recipe.verdict.measure)
+    except UsageError as exc:
+        raise TableError("verdict.", "measure", str(exc)) from exc
+
+
+def _check_labels(recipe: Recipe) -> None:
+    """Labels are read where a loss needs them, or the recipe names them."""
+    by_label = recipe.training.batch_sampler == "group_by_label"
+    read = recipe.loss.name == "CoSENTLoss" or all(d.label is not None for d in recipe.data)
+    if by_label and not read:
+        raise TableError("training.", "batch_sampler", "needs a label in each table [[data]]")
 
 
 def _check_matryoshka(matryoshka: Matryoshka) -> None:
@@ -204,6 +225,10 @@ def _check_numbers(recipe: Recipe) -> None:
         for name in names.split() if holder is not None else ():
             if getattr(holder, name) < 0:
                 raise TableError(where, name, "must be 0 or more")
+    if training.max_steps < 1 and training.max_steps != -1:
+        raise TableError("training.", "max_steps", "must be above 0, or -1 for whole epochs")
+    if recipe.lora is not None and recipe.lora.dropout >= 1:
+        raise TableError("lora.", "dropout", f"must be below 1, not {recipe.lora.dropout}")
     if recipe.seed >= _SEEDS:
         raise TableError("", "seed", f"must be below {_SEEDS}")
 
