@@ -104,6 +104,12 @@ def test_options_change_what_is_printed(call, file, tmp_path):
     assert found.verdict.measure == "mrr@10"
 
 
+@pytest.mark.parametrize("base", ["m😀del", 'a"b', "a\\b", "Größe"])
+def test_the_name_of_a_base_is_taken_as_it_is(call, file, tmp_path, base):
+    (tmp_path / "again.toml").write_text(call(file, "--print", "--base", base).out, "utf-8")
+    assert read_recipe(tmp_path / "again.toml").model.base == base
+
+
 def test_published_recipes_are_known_by_name(call):
     assert 'name = "nli-deberta"' in call("nli-deberta", "--print").out
 

@@ -104,15 +104,20 @@ def _changes(options: dict[str, Any]) -> list[str]:
     """What the options change in the recipe; those with a name of their own come last."""
     found = list(options["changes"])
     if options["base"] is not None:
-        found.append(f"model.base={json.dumps(options['base'])}")
+        found.append(f"model.base={_quoted(options['base'])}")
     if options["sample"] is not None:
         found.append(f"sample={options['sample']}")
     if options["judged"] is not None:
-        found.append(f"verdict.path={json.dumps(str(Path(options['judged']).resolve()))}")
+        found.append(f"verdict.path={_quoted(str(Path(options['judged']).resolve()))}")
     for name in ("split", "measure"):
         if options[name] is not None:
-            found.append(f"verdict.{name}={json.dumps(options[name])}")
+            found.append(f"verdict.{name}={_quoted(options[name])}")
     return found
+
+
+def _quoted(text: str) -> str:
+    """A text as TOML writes it; what is beyond 16 bits stays as it is."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _check(recipe: Recipe, root: Path, options: dict[str, Any], as_json: bool) -> None:
