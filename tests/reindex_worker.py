@@ -9,12 +9,14 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import cast
 
 from semsearch import fs
 from semsearch.collection import vector_build
 from semsearch.collection.layout import Layout
 from semsearch.collection.swap import swap_beside
 from semsearch.collection.writer import open_for_writing
+from semsearch.encoders import Encoder
 from semsearch.index import build, library
 from semsearch.indexing import source
 from semsearch.indexing.reindex import (
@@ -47,10 +49,12 @@ def perform(folder: Path, action: str) -> None:
     with open_for_writing(Layout(folder)) as live:
         if action == "open":
             return
-        door = open_old_beside(live) if action == "undo" else open_new_beside(live, NEW)
+        door = (
+            open_old_beside(live) if action == "undo" else open_new_beside(live, cast(Encoder, NEW))
+        )
         with door as beside:
-            load = (lambda: OLD) if action == "undo" else (lambda: NEW)
-            bring_up_to_date(live, beside, what_is_behind(live, beside), load)
+            model = cast(Encoder, OLD if action == "undo" else NEW)
+            bring_up_to_date(live, beside, what_is_behind(live, beside), lambda: model)
         swap_beside(live)
 
 

@@ -4,6 +4,7 @@ import json
 import sqlite3
 import threading
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from semsearch.collection.layout import Layout
 from semsearch.collection.reader import Reader, StaleSnapshot
 from semsearch.collection.swap import swap_beside
 from semsearch.collection.writer import open_for_writing
+from semsearch.encoders import Encoder
 from semsearch.errors import Mismatch, NotFound, StorageError
 from semsearch.indexing import choose_long_text, refuse_token_vectors
 from semsearch.indexing.long_text import recorded_long_text
@@ -298,7 +300,9 @@ def test_what_is_beside_of_another_model_is_thrown_away_aloud(folder, caplog):
     reindexed(folder, FakeEncoder(40, "third"), swap=False)
     reindexed(folder)
     assert "the index of third: thrown away" in caplog.text
-    assert beside_of(Layout(folder)).model == "old"
+    found = beside_of(Layout(folder))
+    assert found is not None
+    assert found.model == "old"
     assert_sound(folder)
 
 
@@ -335,7 +339,7 @@ def test_an_open_index_goes_on_with_the_new_model_unless_it_was_opened_with_the_
 
 def test_queries_encoded_before_a_swap_are_not_compared_with_the_new_vectors(folder, monkeypatch):
     twin = FakeEncoder(32, "twin", matryoshka_dims=(32,))  # the same width: nothing would show it
-    twin._word = lambda word: np.roll(OLD._word(word), 1)
+    monkeypatch.setattr(twin, "_word", lambda word: np.roll(OLD._word(word), 1))
     models_by_name(monkeypatch, OLD, twin)
     index_into(folder, OLD, make_documents(60))
     index = Index(folder, None)
@@ -369,7 +373,7 @@ def test_rows_of_an_old_snapshot_are_never_found_in_the_new_catalog(folder):
 
 def test_ids_of_passages_are_never_used_twice_however_often_it_is_swapped(folder):
     index_into(folder, OLD, make_documents(10))
-    used = set()
+    used: set[int] = set()
 
     def take():
         with Reader(folder) as reader:
@@ -496,7 +500,8 @@ def test_a_swap_in_the_middle_of_an_answer_never_mixes_the_two(
 
     old = ask(index)
     reindexed(folder, swap=False)
-    original, swapped = getattr(owner, step), []
+    original = getattr(owner, step)
+    swapped: list[bool] = []
 
     def swapping(*arguments, **named):
         if not swapped:
@@ -543,7 +548,9 @@ def test_a_reader_notices_however_many_generations_the_old_one_had(folder):
         before = reader.snapshot()
         reindexed(folder)
         assert reader.snapshot().generation.gen > before.generation.gen
-        assert reader.snapshot().encoder.name == "new"
+        encoder = reader.snapshot().encoder
+        assert encoder is not None
+        assert encoder.name == "new"
 
 
 def test_a_second_run_finds_nothing_left_to_do(folder):
@@ -551,7 +558,7 @@ def test_a_second_run_finds_nothing_left_to_do(folder):
     reindexed(folder, swap=False)
     with (
         open_for_writing(Layout(folder)) as live,
-        open_new_beside(live, NEW) as beside,
+        open_new_beside(live, cast(Encoder, NEW)) as beside,
     ):
         assert what_is_behind(live, beside) == Behind([], [], {})
     reindexed(folder)

@@ -41,7 +41,8 @@ class Worker:
     def run(self, folder, action, place=0):
         """The steps that were reached, and the status."""
         print(folder, action, place, sep="\t", file=self.process.stdin, flush=True)
-        steps = []
+        steps: list[str] = []
+        assert self.process.stdout is not None
         for line in self.process.stdout:
             kind, word = line.split()
             if kind == "end":
@@ -50,6 +51,8 @@ class Worker:
         raise AssertionError("the worker ended")
 
     def close(self):
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.process.stdin.close()
         self.process.wait()
         self.process.stdout.close()
@@ -190,6 +193,7 @@ def test_a_kill_while_it_is_put_back_loses_nothing_that_came_since(states, worke
         serving(folder)
         assert contents(folder) == wanted
         with open_for_writing(Layout(folder)) as writer:
+            assert writer.snapshot.encoder is not None
             names.append(writer.snapshot.encoder.name)
         if names[-1] == "new":
             _, status = worker.run(folder, "undo")
