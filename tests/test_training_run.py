@@ -251,7 +251,7 @@ def test_a_folder_that_is_not_ours_is_never_replaced(root, tmp_path, fresh):
 
 
 def test_an_unfinished_run_of_another_recipe_is_in_the_way(root, tmp_path, monkeypatch):
-    recipe, output = small_recipe(**QUICK), tmp_path / "made"
+    recipe, output = small_recipe(**QUICK | {"save_strategy": "epoch"}), tmp_path / "made"
 
     def stop(*_):
         raise KeyboardInterrupt

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semsearch.errors import InputError, UsageError
+from semsearch.errors import InputError, ModelError, UsageError
 from semsearch.training.evaluation_sets import EvaluationSet
 from semsearch.training.recipe import Recipe
 from semsearch.training.rows import Rows
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+DIVERGED = (
+    "training diverged, and the weights are no numbers any more: lower training.learning_rate, and"
+    " begin again with --fresh"
+)
+
 _WAYS = ("encode", "encode_query", "encode_document")
 
 
@@ -30,7 +35,8 @@ class OneEncoding:
     """A model that encodes a list of texts once and cuts the vectors to each width asked for.
 
     Cut vectors are those of ``SentenceTransformer.encode(truncate_dim=...)``: as they are, not
-    brought to unit length again. Everything else is the model's own.
+    brought to unit length again. Everything else is the model's own. Raises ModelError for vectors
+    that are no numbers.
     """
 
     def __init__(self, model: SentenceTransformer) -> None:
@@ -45,9 +51,10 @@ class OneEncoding:
         wants_tensor = options.pop("convert_to_tensor", False)
         key = (way, tuple(texts))
         if key not in self._made:
-            self._made[key] = getattr(self._model, way)(
-                list(texts), **options, convert_to_tensor=True
-            )
+            made = getattr(self._model, way)(list(texts), **options, convert_to_tensor=True)
+            if not bool(made.isfinite().all()):  # on which some evaluators fail, others do not
+                raise ModelError(DIVERGED)
+            self._made[key] = made
         found = self._made[key][:, :width]
         return found if wants_tensor else found.float().cpu().numpy()
 

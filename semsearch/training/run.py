@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import time
 from collections.abc import Mapping
@@ -12,25 +13,33 @@ from typing import TYPE_CHECKING, Any
 
 from semsearch.encoders.resolve import resolve_base
 from semsearch.encoders.runtimes.torch import quiet
-from semsearch.errors import UsageError
+from semsearch.errors import ModelError, UsageError
 from semsearch.training.arguments import trainer_arguments
 from semsearch.training.card import complete_card, complete_logs, quiet_card, tell_card
-from semsearch.training.checkpoints import FACTS, Work, identity_of, trained_facts
+from semsearch.training.checkpoints import (
+    FACTS,
+    Work,
+    identity_of,
+    saving_errors,
+    trained_facts,
+)
 from semsearch.training.checks import refuse_findings
+from semsearch.training.evaluators import DIVERGED
 from semsearch.training.lora import merge_lora
 from semsearch.training.losses import build_loss
 from semsearch.training.memory import memory_advice
 from semsearch.training.preparing import Prepared, prepare, read_all, require_extra
 from semsearch.training.recipe import SCRATCH, Recipe, Training
-from semsearch.training.recipe_file import recipe_digest
+from semsearch.training.recipe_file import evaluation_digest, recipe_digest
 from semsearch.training.rows import Rows
+from semsearch.training.tables import to_table
 from semsearch.training.trained import Trained
 from semsearch.training.watching import NoWatch, Watch, measured, watching_callback
 
 if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformerTrainer
+    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
 
-_BEFORE = "before.json"
+log = logging.getLogger("semsearch")
 
 
 def train(
@@ -50,7 +59,7 @@ def train(
     begins anew. With ``strict`` what is wrong with the data is an error. The folder appears whole.
 
     Raises InputError and UsageError (rows or settings that cannot be used), NotFound, ModelError,
-    StorageError, MissingExtra, OutOfMemory with what to change.
+    StorageError, Locked, MissingExtra, OutOfMemory with what to change.
     """
     require_extra()
     watch = watch or NoWatch()
@@ -66,8 +75,12 @@ def train(
     prepared = prepare(recipe, rows, Path(root), device, watch)
     if strict:
         refuse_findings(prepared.findings)
-    work.open(fresh=fresh)
-    with quiet(), memory_advice(recipe, prepared.model):
+    with (
+        work.open(fresh=fresh),
+        quiet(),
+        memory_advice(recipe, prepared.model),
+        saving_errors(work.folder),
+    ):
         return _train(prepared, work, watch, began)
 
 
@@ -85,6 +98,12 @@ def _finished(output: Path, work: Work, recipe: Recipe, *, fresh: bool) -> Train
             f"{output}: holds a model of another recipe, other rows or another base: choose another"
             " --output, or --fresh to replace it"
         )
+    if facts["recipe"]["evaluation"] != to_table(recipe)["evaluation"]:
+        log.warning(
+            "%s: the recipe measures otherwise now, and this is what was measured then: --fresh"
+            " trains and measures again",
+            output,
+        )
     work.drop()  # a process that was stopped right at the end leaves it
     return Trained.from_facts(output, recipe, facts)
 
@@ -93,19 +112,21 @@ def _train(prepared: Prepared, work: Work, watch: Watch, began: float) -> Traine
     from transformers import set_seed
 
     trainer = build_trainer(prepared, work.folder, watch)
-    before, checkpoint = work.kept(_BEFORE), work.checkpoint()
+    noted = f"before-{evaluation_digest(prepared.recipe)[:16]}.json"
+    before, checkpoint = work.kept(noted), work.checkpoint()
     trainer.accelerator.wait_for_everyone()  # nobody writes before all have read
     if before is None:
         watch.stage("measuring before")
         before = measure(trainer)
         if trainer.args.should_save:
-            work.keep(_BEFORE, before)
+            work.keep(noted, before)
     _check_metric(prepared.training, before)
     resumed = int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
     watch.stage("training")
     set_seed(prepared.recipe.seed)  # measuring draws numbers, and is not done twice
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     merge_lora(prepared.model)
+    _require_numbers(prepared.model)
     best = trainer.state.best_global_step if prepared.training.load_best_model_at_end else None
     # What another process measured is not known to the card.
     after = _measured_last(trainer, best) if trainer.state.global_step > resumed else None
@@ -133,6 +154,13 @@ def _check_metric(training: Training, found: Mapping[str, float]) -> None:
             f"training.metric_for_best_model = {training.metric_for_best_model!r} is not measured:"
             f" did you mean {' or '.join(map(repr, near))}?"
         )
+
+
+def _require_numbers(model: SentenceTransformer) -> None:
+    """Raise ModelError if training diverged: such a model finds nothing."""
+    weights = model.state_dict().values()
+    if not all(bool(weight.isfinite().all()) for weight in weights):
+        raise ModelError(DIVERGED)
 
 
 def _write(
@@ -172,7 +200,9 @@ def build_trainer(prepared: Prepared, folder: Path, watch: Watch) -> SentenceTra
             callbacks=[watching_callback(watch)],
         )
     trainer.remove_callback(PrinterCallback)
-    trainer.data_collator.max_length = prepared.training.max_length or None
+    longest = prepared.training.max_length
+    if longest:  # not more than the model has positions for
+        trainer.data_collator.max_length = min(longest, prepared.model.max_seq_length or longest)
     return trainer
 
 
