@@ -57,8 +57,8 @@ def test_every_block_prints_what_readme_shows(tmp_path):
     for command, shown in steps():
         if command.startswith("make "):
             continue
-        if command == "cat corpus.jsonl":
-            (tmp_path / "corpus.jsonl").write_text("\n".join(shown) + "\n", encoding="utf-8")
+        if command.startswith("cat ") and command.count(" ") == 1:
+            (tmp_path / command[4:]).write_text("\n".join(shown) + "\n", encoding="utf-8")
         done = subprocess.run(
             ["bash", "-c", command],
             cwd=tmp_path,
