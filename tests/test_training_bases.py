@@ -1,13 +1,14 @@
 """What training starts from: chains of modules, rotations, tokenizers alike each time."""
 
 import json
+import re
 from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 import pytest
 
-from semsearch.errors import ModelError, UsageError
+from semsearch.errors import ModelError, NotFound, UsageError
 from semsearch.training.base_model import open_base
 from semsearch.training.recipe import Model
 from semsearch.training.scratch import train_tokenizer
@@ -86,6 +87,40 @@ def test_a_plain_transformer_gets_the_modules_of_the_recipe(tmp_path, texts):
     (base / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModel": "x.Y"}}))
     with pytest.raises(ModelError):
         open_base(Model(str(base)), [texts], 1, "cpu")
+
+
+@pytest.mark.parametrize("broken", ["weights", "tokenizer", "sizes"])
+@pytest.mark.parametrize("plain", [False, True])
+def test_what_is_wrong_with_a_base_is_one_line(tmp_path, texts, broken, plain):
+    models.build("bert-dense", tmp_path)
+    base = tmp_path / ("bert-dense-base" if plain else "bert-dense")
+    if broken == "weights":
+        (base / "model.safetensors").write_bytes(b"{}")
+    elif broken == "tokenizer":
+        for path in [*base.glob("*token*"), *base.glob("vocab*"), *base.glob("special*")]:
+            path.unlink()
+    else:
+        config = json.loads((base / "config.json").read_text())
+        changed = config | {"hidden_size": 2 * config["hidden_size"]}
+        (base / "config.json").write_text(json.dumps(changed))
+    with pytest.raises((ModelError, NotFound), match=re.escape(str(base))) as caught:
+        open_base(Model(str(base)), [texts], 1, "cpu")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "mpnet", "xlm-roberta", "deberta-v2"])
+def test_the_longest_text_that_a_base_has_positions_for(tmp_path, texts, architecture):
+    scratch = replace(SMALL, architecture=architecture)
+    made = open_base(Model("scratch", 16, scratch=scratch), [texts], 1, "cpu")
+    made.save_pretrained(str(tmp_path / "made"))
+    long = ["bal dor fen gul " * 200]
+    for length in range(14, 22):
+        try:
+            found = open_base(Model(str(tmp_path / "made"), length), [texts], 1, "cpu")
+        except UsageError:
+            assert length > 16
+        else:
+            assert np.isfinite(found.encode(long, show_progress_bar=False)).all()
 
 
 # Tokenizers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,9 @@ log = logging.getLogger("semsearch")
 
 _LENGTH = 128
 """Tokens that a model made anew reads where the recipe does not say."""
+
+_TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model")
+"""Files of which one holds the tokens; without any the library makes up an empty tokenizer."""
 
 _ROTATION_TEXTS = 10_000
 _BLOCK = 512
@@ -78,17 +82,31 @@ def base_folder(model: Model) -> Path | None:
 def _from_folder(model: Model, folder: Path, device: str | None) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer
 
+    homes = (folder, *(path for path in folder.iterdir() if path.is_dir()))
+    if not any(next(home.glob(name), None) for home in homes for name in _TOKENIZERS):
+        raise ModelError(f"{folder / _TOKENIZERS[0]}: missing; the model folder is incomplete")
     if not (folder / "modules.json").is_file():
         config = folder / "config.json"
         refuse_code(read_object(config), config)
         weight_files(folder)
         return _chained(model, folder, device)
     read_folder(folder)
-    found = SentenceTransformer(str(folder), device=device, local_files_only=True)
+    with _loading(folder):
+        found = SentenceTransformer(str(folder), device=device, local_files_only=True)
     if model.dense or model.normalize:
         chain = " -> ".join(type(module).__name__ for module in found)
         log.warning("%s has modules of its own, which are kept: %s", model.base, chain)
     return found
+
+
+@contextmanager
+def _loading(folder: Path) -> Iterator[None]:
+    """Raise ModelError for whatever the library finds wrong with the files of a base."""
+    try:
+        yield
+    except Exception as exc:  # many kinds, from the library and from what it builds on
+        reason = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
+        raise ModelError(f"{folder}: cannot be loaded to be trained: {reason}") from exc
 
 
 def _from_scratch(model: Model, rows: Sequence[Rows], device: str | None) -> SentenceTransformer:
@@ -108,10 +126,8 @@ def _chained(model: Model, folder: Path, device: str | None) -> SentenceTransfor
     from torch import nn
 
     length = {"max_seq_length": model.max_length} if model.max_length else {}
-    try:
+    with _loading(folder):
         transformer = Transformer(str(folder), **length)
-    except (OSError, ValueError, KeyError) as exc:
-        raise ModelError(f"{folder}: not a transformer that can be trained: {exc}") from exc
     width = transformer.get_embedding_dimension()
     chain: list[nn.Module] = [transformer, Pooling(width, pooling_mode=model.pooling)]
     if model.dense:
@@ -123,9 +139,13 @@ def _chained(model: Model, folder: Path, device: str | None) -> SentenceTransfor
 
 def _set_length(found: SentenceTransformer, length: int) -> None:
     """Cut at so many tokens. Raises UsageError where the transformer has fewer positions."""
-    config = found[0].auto_model.config
-    positions = getattr(config, "max_position_embeddings", None)
-    absolute = getattr(config, "position_biased_input", True)
+    transformer = found[0].auto_model
+    positions = getattr(transformer.config, "max_position_embeddings", None)
+    absolute = getattr(transformer.config, "position_biased_input", True)
+    table = getattr(getattr(transformer, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    if positions and padding is not None:  # XLM-R and MPNet count from behind that of padding
+        positions -= padding + 1
     if positions and absolute and length > positions:
         raise UsageError(f"model.max_length = {length}: the model has {positions} positions")
     found.max_seq_length = length
