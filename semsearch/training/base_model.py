@@ -82,21 +82,26 @@ def base_folder(model: Model) -> Path | None:
 def _from_folder(model: Model, folder: Path, device: str | None) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer
 
-    homes = (folder, *(path for path in folder.iterdir() if path.is_dir()))
-    if not any(next(home.glob(name), None) for home in homes for name in _TOKENIZERS):
-        raise ModelError(f"{folder / _TOKENIZERS[0]}: missing; the model folder is incomplete")
     if not (folder / "modules.json").is_file():
         config = folder / "config.json"
         refuse_code(read_object(config), config)
         weight_files(folder)
+        _require_tokenizer(folder)
         return _chained(model, folder, device)
     read_folder(folder)
+    _require_tokenizer(folder)
     with _loading(folder):
         found = SentenceTransformer(str(folder), device=device, local_files_only=True)
     if model.dense or model.normalize:
         chain = " -> ".join(type(module).__name__ for module in found)
         log.warning("%s has modules of its own, which are kept: %s", model.base, chain)
     return found
+
+
+def _require_tokenizer(folder: Path) -> None:
+    homes = (folder, *(path for path in folder.iterdir() if path.is_dir()))
+    if not any(next(home.glob(name), None) for home in homes for name in _TOKENIZERS):
+        raise ModelError(f"{folder / _TOKENIZERS[0]}: missing; the model folder is incomplete")
 
 
 @contextmanager
