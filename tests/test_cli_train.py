@@ -208,7 +208,7 @@ def test_strict_refuses_what_is_not_allowed(call, file, flawed, tmp_path):
     rows = easy_rows(96)
     rows[3]["positive"] = rows[3]["anchor"]
     write_rows(flawed / "train.jsonl", rows)
-    assert call(file, "--check", "--strict", data=flawed).out.endswith("1 findings\n")
+    assert call(file, "--check", "--strict", data=flawed).out.endswith("; 1 finding\n")
 
 
 # What is wrong

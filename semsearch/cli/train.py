@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from semsearch.cli.labelled import fail_gates
-from semsearch.cli.output import bold, json_option, note, print_json, progress_bar
+from semsearch.cli.output import bold, count, json_option, note, print_json, progress_bar
 from semsearch.cli.training_bar import training_bar
 
 if TYPE_CHECKING:
@@ -126,15 +126,14 @@ def _check(recipe: Recipe, root: Path, options: dict[str, Any], as_json: bool) -
     from semsearch.training.watching import NoWatch
 
     require_extra()
-    rows = read_all(recipe, root)
-    prepared = prepare(recipe, rows, root, options["device"], NoWatch())
+    prepared = prepare(recipe, read_all(recipe, root), root, options["device"], NoWatch())
     if as_json:
         print_json([finding.to_json() for finding in prepared.findings])
     else:
         for finding in prepared.findings:
             click.echo(str(finding))
-        total = sum(map(len, prepared.rows))
-        click.echo(f"{total:,} rows to train on; {len(prepared.findings)} findings")
+        rows = count(sum(map(len, prepared.rows)), "row")
+        click.echo(f"{rows} to train on; {count(len(prepared.findings), 'finding')}")
     if options["strict"]:
         refuse_findings(prepared.findings)
 
