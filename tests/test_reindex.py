@@ -20,7 +20,7 @@ from semsearch.collection.reader import Reader, StaleSnapshot
 from semsearch.collection.swap import swap_beside
 from semsearch.collection.writer import open_for_writing
 from semsearch.encoders import Encoder
-from semsearch.errors import Mismatch, NotFound, StorageError
+from semsearch.errors import Mismatch, ModelError, NotFound, StorageError, UsageError
 from semsearch.indexing import choose_long_text, refuse_token_vectors
 from semsearch.indexing.long_text import recorded_long_text
 from semsearch.indexing.reindex import (
@@ -304,6 +304,23 @@ def test_what_is_beside_of_another_model_is_thrown_away_aloud(folder, caplog):
     assert found is not None
     assert found.model == "old"
     assert_sound(folder)
+
+
+@pytest.mark.parametrize(("dims", "error"), [(None, ModelError), (500, UsageError)])
+def test_a_model_that_cannot_be_used_throws_nothing_away(folder, monkeypatch, dims, error):
+    index_into(folder, OLD, make_documents(30))
+    reindexed(folder)
+    broken = FakeEncoder(40, "broken")
+
+    def fail(*_: object, **__: object) -> None:
+        raise ModelError("broken: cannot be loaded")
+
+    monkeypatch.setattr(broken, "encode_documents", fail)
+    with pytest.raises(error):
+        reindexed(folder, broken, dims)
+    found = beside_of(Layout(folder))
+    assert found is not None
+    assert (found.model, found.served) == ("old", True)
 
 
 # ---- who has it open meanwhile

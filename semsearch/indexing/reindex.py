@@ -26,7 +26,7 @@ from semsearch.collection.beside import (
 from semsearch.collection.swap import fresh_ids, shares_ids
 from semsearch.collection.writer import Writer, open_for_writing
 from semsearch.errors import Corrupt, Mismatch, NotFound, UsageError
-from semsearch.indexing.run import finish, run_indexing
+from semsearch.indexing.run import check_dims, finish, run_indexing
 from semsearch.indexing.source import WINDOW_DOCUMENTS, Source
 from semsearch.indexing.summary import Summary
 from semsearch.indexing.token_vectors import (
@@ -63,8 +63,9 @@ def open_new_beside(live: Writer, encoder: Encoder, dims: int | None = None) -> 
     """Open the index of this model beside a served one, or begin it, to be filled.
 
     ``dims`` is its stored width; None is that of the model, or goes on as it was begun. What is
-    there of another model or width is thrown away, with a note. Raises UsageError when the served
-    index is of this model, or holds nothing yet; Locked, StorageError.
+    there of another model or width is thrown away, with a note, once this model is known to encode:
+    it may be what served before. Raises UsageError when the served index is of this model, or holds
+    nothing yet, and for a width that the model does not have; ModelError, Locked, StorageError.
     """
     served = live.snapshot.encoder
     folder = live.layout.folder
@@ -72,8 +73,10 @@ def open_new_beside(live: Writer, encoder: Encoder, dims: int | None = None) -> 
         raise UsageError(f"{folder}: no documents yet: `semsearch index CORPUS -m {encoder.name}`")
     if served.fingerprint == encoder.fingerprint:
         raise UsageError(f"{folder}: {encoder.name} serves this index already: nothing to do")
+    check_dims(encoder, dims)
     reason = _unfit(live, encoder, dims)
     if reason is not None:
+        encoder.encode_documents([encoder.name])
         log.warning("%s: %s: thrown away and made anew", live.layout.beside.folder, reason)
         forget_beside(live.layout)
     with open_for_writing(live.layout.beside) as beside:

@@ -85,10 +85,15 @@ def note_reading(writer: Writer, encoder: Encoder) -> None:
     record_reading(writer, card_languages(encoder.folder), recorded_language(writer.connection))
 
 
-def _adopt(writer: Writer, encoder: Encoder, dims: int | None) -> None:
-    recorded = writer.snapshot.encoder
+def check_dims(encoder: Encoder, dims: int | None) -> None:
+    """Raise UsageError for a width to store that the model does not have."""
     if dims is not None and not 1 <= dims <= encoder.dim:
         raise UsageError(f"--dims {dims}: {encoder.name} makes vectors of {encoder.dim} dimensions")
+
+
+def _adopt(writer: Writer, encoder: Encoder, dims: int | None) -> None:
+    recorded = writer.snapshot.encoder
+    check_dims(encoder, dims)
     if recorded is None:
         width = settle_token_vectors(writer, encoder)
         writer.adopt_encoder(encoder_row(encoder), dims or encoder.dim, width)
