@@ -12,15 +12,18 @@ from click.testing import CliRunner
 
 from semsearch.cli.main import cli
 from semsearch.collection import maintain
-from semsearch.collection.beside import beside_of
+from semsearch.collection.beside import beside_of, forget_beside
 from semsearch.collection.check import check_index
 from semsearch.collection.language import choose_language, recorded_language
 from semsearch.collection.layout import Layout
 from semsearch.collection.reader import Reader, StaleSnapshot
 from semsearch.collection.swap import swap_beside
 from semsearch.collection.writer import open_for_writing
+from semsearch.corpus import BeirDataset
 from semsearch.encoders import Encoder
-from semsearch.errors import Mismatch, ModelError, NotFound, StorageError, UsageError
+from semsearch.errors import Mismatch, NotFound, StorageError, UsageError
+from semsearch.evaluation import compare
+from semsearch.evaluation.replacing import Replacement
 from semsearch.indexing import choose_long_text, refuse_token_vectors
 from semsearch.indexing.long_text import recorded_long_text
 from semsearch.indexing.reindex import (
@@ -60,6 +63,11 @@ def reindexed(folder, encoder=NEW, dims=None, swap=True):
         if swap:
             swap_beside(live)
     return summary
+
+
+def forgotten(folder):
+    with open_for_writing(Layout(folder)) as live:
+        forget_beside(live.layout)
 
 
 def undone(folder, load):
@@ -306,18 +314,12 @@ def test_what_is_beside_of_another_model_is_thrown_away_aloud(folder, caplog):
     assert_sound(folder)
 
 
-@pytest.mark.parametrize(("dims", "error"), [(None, ModelError), (500, UsageError)])
-def test_a_model_that_cannot_be_used_throws_nothing_away(folder, monkeypatch, dims, error):
+@pytest.mark.parametrize("dims", [None, 500])
+def test_what_served_before_is_never_thrown_away_unasked(folder, dims):
     index_into(folder, OLD, make_documents(30))
     reindexed(folder)
-    broken = FakeEncoder(40, "broken")
-
-    def fail(*_: object, **__: object) -> None:
-        raise ModelError("broken: cannot be loaded")
-
-    monkeypatch.setattr(broken, "encode_documents", fail)
-    with pytest.raises(error):
-        reindexed(folder, broken, dims)
+    with pytest.raises(UsageError, match="500|forget` deletes it, --undo puts it back"):
+        reindexed(folder, FakeEncoder(40, "third"), dims)
     found = beside_of(Layout(folder))
     assert found is not None
     assert (found.model, found.served) == ("old", True)
@@ -402,8 +404,10 @@ def test_ids_of_passages_are_never_used_twice_however_often_it_is_swapped(folder
     reindexed(folder)
     take()
     undone(folder, no_model)
+    forgotten(folder)
     reindexed(folder, FakeEncoder(40, "third"))
     take()
+    forgotten(folder)
     reindexed(folder)
     take()
 
@@ -736,7 +740,7 @@ def test_a_gate_keeps_the_old_one_when_the_new_one_is_worse(command, dataset, mo
     options = ("--dataset", dataset, "--measure", "ndcg@10")
     done = run("-m", "worse", "-i", command, *options, "--gate", "--json")
     found = json.loads(done.stdout)
-    change = found["comparison"]["systems"][1]["against_baseline"]["ndcg@10"]
+    change = found["comparison"]["served"]["systems"][1]["against_baseline"]["ndcg@10"]
     assert change["difference"] < 0
     assert change["p_holm"] < 0.05
     assert done.exit_code == 3
@@ -745,6 +749,18 @@ def test_a_gate_keeps_the_old_one_when_the_new_one_is_worse(command, dataset, mo
     assert answers(command, OLD) == before
     assert run("-m", "worse", "-i", command, *options).exit_code == 0  # without the gate it swaps
     assert answers(command, worse) != before
+
+
+def test_a_gate_sees_what_the_words_hide(dataset):
+    labelled = BeirDataset.open(dataset)
+    right = {query.id: dict.fromkeys(labelled.qrels[query.id], 1.0) for query in labelled.queries}
+    wrong = {query: {"nothing": 1.0} for query in right}
+    same = compare({"old": right, "new": right}, labelled, measures=["ndcg@10"])
+    lost = compare({"old, dense": right, "new, dense": wrong}, labelled, measures=["ndcg@10"])
+    assert Replacement(same, same).worse() is None
+    told = Replacement(same, lost).worse()
+    assert told is not None
+    assert told.startswith("new, dense is worse than old, dense: ndcg@10 -1.0000, p 0.0")
 
 
 def test_a_tuned_ranking_is_told_to_be_left_behind(command):

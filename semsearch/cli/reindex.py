@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from semsearch.collection.writer import Writer
     from semsearch.corpus import BeirDataset
     from semsearch.encoders import Encoder
-    from semsearch.evaluation import Comparison
+    from semsearch.evaluation.replacing import Replacement
     from semsearch.indexing import Summary
     from semsearch.search.facade import Index
     from semsearch.store.catalog import EncoderRow
@@ -64,7 +64,8 @@ Examples: semsearch reindex -m new-model/
 @click.option(
     "--gate",
     is_flag=True,
-    help="Exit with 3 and swap nothing if the new one is significantly worse (first measure).",
+    help="Exit with 3 and swap nothing if the new one is significantly worse by the first measure,"
+    " as served or by its vectors alone.",
 )
 @click.option("--dry-run", is_flag=True, help="Build and compare, and leave the index as it is.")
 @json_option
@@ -223,35 +224,17 @@ def _open_model(name: str, live: Writer) -> Encoder:
     )
 
 
-def _compare(old: Index, new: Index, labelled: BeirDataset, options: dict[str, Any]) -> Comparison:
-    from semsearch.evaluation import compare
-    from semsearch.evaluation.systems import short_names
+def _compare(old: Index, new: Index, labelled: BeirDataset, options: dict[str, Any]) -> Replacement:
+    from semsearch.evaluation.replacing import compare_indexes
 
-    rows = [index.reader.snapshot().encoder for index in (old, new)]
-    names = short_names([row.name if row else "-" for row in rows])
-    if names[0] == names[1]:
-        names = [f"{names[0]} (old)", f"{names[1]} (new)"]
-    systems = dict(zip(names, (old, new), strict=True))
-    with progress_bar(2, "ranking", "indexes") as advance:
-        return compare(
-            systems, labelled, measures=options["measures"], on_run=lambda *_: advance(1)
-        )
+    with progress_bar(4, "ranking", "rankings") as advance:
+        return compare_indexes(old, new, labelled, options["measures"], lambda: advance(1))
 
 
-def _worse(found: Comparison | None) -> str | None:
+def _worse(found: Replacement | None) -> str | None:
     """A line that says that the new one is worse, and that chance does not explain it."""
-    from semsearch.evaluation.report import SIGNIFICANT
-
-    if found is None:
-        return None
-    measure, new = found.measures[0], found.systems[1]
-    change = new.differences[measure]
-    if change.p_holm >= SIGNIFICANT or change.difference >= 0:
-        return None
-    return (
-        f"gate failed: {new.name} is worse than {found.baseline.name}: {measure}"
-        f" {change.difference:+.4f}, p {change.p_holm:.3g}: nothing was swapped"
-    )
+    reason = None if found is None else found.worse()
+    return None if reason is None else f"gate failed: {reason}: nothing was swapped"
 
 
 def _facts(live: Writer, before: EncoderRow | None, done: _Done, swapped: bool) -> dict[str, Any]:
@@ -274,7 +257,7 @@ def _facts(live: Writer, before: EncoderRow | None, done: _Done, swapped: bool) 
     }
 
 
-def _print(facts: dict[str, Any], found: Comparison | None) -> None:
+def _print(facts: dict[str, Any], found: Replacement | None) -> None:
     from semsearch.evaluation.compare_table import comparison_lines
 
     encoded, seconds = facts["encoded"], facts["seconds"]
@@ -287,7 +270,9 @@ def _print(facts: dict[str, Any], found: Comparison | None) -> None:
     )
     if found is not None:
         width = min(shutil.get_terminal_size((_WIDEST, 24)).columns, _WIDEST)
-        for line in ["", *comparison_lines(found, width=width, mark=bold), ""]:
+        served = comparison_lines(found.served, width=width, mark=bold)
+        dense = comparison_lines(found.dense, width=width, mark=bold, moved=0)
+        for line in ["", *served, "", *dense, ""]:
             click.echo(line)
     click.echo(f"serving {facts['serving']}, generation {facts['generation']:,}")
     if facts["swapped"]:

@@ -63,8 +63,8 @@ def open_new_beside(live: Writer, encoder: Encoder, dims: int | None = None) -> 
     """Open the index of this model beside a served one, or begin it, to be filled.
 
     ``dims`` is its stored width; None is that of the model, or goes on as it was begun. What is
-    there of another model or width is thrown away, with a note, once this model is known to encode:
-    it may be what served before. Raises UsageError when the served index is of this model, or holds
+    there of another model or width is thrown away, with a note, unless it served before: that is
+    what ``--undo`` needs. Raises UsageError then, when the served index is of this model, or holds
     nothing yet, and for a width that the model does not have; ModelError, Locked, StorageError.
     """
     served = live.snapshot.encoder
@@ -76,7 +76,6 @@ def open_new_beside(live: Writer, encoder: Encoder, dims: int | None = None) -> 
     check_dims(encoder, dims)
     reason = _unfit(live, encoder, dims)
     if reason is not None:
-        encoder.encode_documents([encoder.name])
         log.warning("%s: %s: thrown away and made anew", live.layout.beside.folder, reason)
         forget_beside(live.layout)
     with open_for_writing(live.layout.beside) as beside:
@@ -116,12 +115,19 @@ def _unfit(live: Writer, encoder: Encoder, dims: int | None) -> str | None:
             found = beside.snapshot.encoder
             if found is None:
                 return None
+            reason = None
             if found.fingerprint != encoder.fingerprint:
-                return f"the index of {found.name}"
-            if dims is not None and dims != beside.snapshot.dims:
-                return f"the index of {beside.snapshot.dims} dimensions"
-            if shares_ids(live, beside):
-                return "a copy of the index that is served"
+                reason = f"the index of {found.name}"
+            elif dims is not None and dims != beside.snapshot.dims:
+                reason = f"the index of {beside.snapshot.dims} dimensions"
+            elif shares_ids(live, beside):
+                reason = "a copy of the index that is served"
+            if reason and catalog.get_meta(beside.connection, SERVED) is not None:
+                raise UsageError(
+                    f"{live.layout.folder}: {reason}, which served before, is kept beside it:"
+                    " `semsearch reindex --forget` deletes it, --undo puts it back"
+                )
+            return reason
     except (Corrupt, Mismatch) as exc:
         return str(exc)
     return None
