@@ -202,7 +202,26 @@ def test_of_many_rows_some_are_measured(model):
     long = [n for n in looked_at if n % 4 == 0]
     assert cut.count == len(long)
     assert cut.lines == tuple(n + 1 for n in long[:5])
-    assert f"25.0% of the {len(looked_at):,} that were looked at" in cut.message
+    assert cut.total == len(looked_at)
+    assert "25.0% have a text longer than 16 tokens" in cut.message
+    assert "one in 3 was looked at" in cut.message
+
+
+def test_rows_that_the_file_labels_0_are_named_where_the_loss_takes_all_for_positive(
+    tmp_path, model
+):
+    labels = [1, 0, 0.5, "0", -1, "yes"]
+    lines = [
+        json.dumps({"anchor": f"a{n}", "positive": f"p{n}", "label": label})
+        for n, label in enumerate(labels)
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    rows = read_data(Data("rows.jsonl"), tmp_path)
+    _, findings = check_rows(RECIPE, [rows.only([0, 1, 3, 5])], model, [])
+    (found,) = (finding for finding in findings if finding.kind == "labels")
+    assert (found.count, found.lines) == (2, (2, 4))
+    scored = replace(RECIPE, loss=replace(RECIPE.loss, name="CoSENTLoss"))
+    assert "labels" not in [finding.kind for finding in check_rows(scored, [rows], model, [])[1]]
 
 
 @pytest.mark.parametrize(

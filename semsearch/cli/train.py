@@ -73,10 +73,8 @@ def train(recipe: str, as_json: bool, **options: Any) -> None:
     if options["only_print"]:
         click.echo(recipe_text(chosen), nl=False)
         return
-    if options["gate"] and chosen.verdict is None:
-        raise click.UsageError(
-            "--gate needs a verdict: --verdict DATASET, or [verdict] in the recipe"
-        )
+    if options["gate"]:
+        _require_verdict(chosen)
     root = Path(options["root"] or Path(recipe).parent)
     if options["only_check"]:
         _check(chosen, root, options, as_json)
@@ -98,6 +96,20 @@ def train(recipe: str, as_json: bool, **options: Any) -> None:
             click.echo(line)
     if options["gate"] and verdict is not None and verdict.worse:
         fail_gates("gate failed: the fine-tuned model is WORSE than its base")
+
+
+def _require_verdict(recipe: Recipe) -> None:
+    """A gate that could never close is refused before anything is trained."""
+    from semsearch.training.base_model import base_folder
+
+    if recipe.verdict is None:
+        raise click.UsageError(
+            "--gate needs a verdict: --verdict DATASET, or [verdict] in the recipe"
+        )
+    if base_folder(recipe.model) is None:
+        raise click.UsageError(
+            f"--gate compares with the base, and {recipe.model.base!r} cannot be searched with"
+        )
 
 
 def _changes(options: dict[str, Any]) -> list[str]:

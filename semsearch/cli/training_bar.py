@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from semsearch.training.watching import Watch
 
 _SHOWN = 4
+_FORMAT = "{desc} {n_fmt}/{total_fmt}{postfix}, {remaining} left, {rate_fmt} |{bar}|"
+"""What matters first: on a narrow terminal the end is cut off."""
 
 
 class _Told:
@@ -45,9 +47,10 @@ class _Told:
 
 
 def _short(found: Mapping[str, float]) -> str:
-    """The loss and the main measure of each evaluator, as far as a line goes."""
-    main = [n for n in found if n.endswith(("loss", "ndcg@10", "spearman_cosine", "cosine_ap"))]
-    shown = main or list(found)
+    """The main measures, as far as a line goes."""
+    from semsearch.training.outcome import main_measures
+
+    shown = main_measures(found)
     more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
     return ", ".join(f"{name} {found[name]:.4f}" for name in shown[:_SHOWN]) + more
 
@@ -60,5 +63,12 @@ def training_bar(name: str) -> Iterator[Watch]:
         return
     from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]
 
-    with tqdm(desc=name, unit=" steps", leave=False, dynamic_ncols=True, smoothing=0.1) as bar:
+    with tqdm(
+        desc=name,
+        unit=" steps",
+        leave=False,
+        dynamic_ncols=True,
+        smoothing=0.1,
+        bar_format=_FORMAT,
+    ) as bar:
         yield _Told(bar)

@@ -130,7 +130,6 @@ def _unfit(live: Writer, encoder: Encoder, dims: int | None) -> str | None:
             return reason
     except (Corrupt, Mismatch) as exc:
         return str(exc)
-    return None
 
 
 def what_is_behind(live: Writer, beside: Writer) -> Behind:

@@ -28,6 +28,7 @@ _IDENTITY = "identity.json"
 _LOCK = "LOCK"
 _NOT_SAVED = ("PytorchStreamWriter", "inline_container", "iostream")
 _ERRNO = re.compile(r"\(os error (\d+)\)")
+_MADE_OF = (".safetensors", ".json", ".txt", ".model")
 FACTS = "training.json"
 """The file in a trained model's folder that says how it came about."""
 
@@ -197,11 +198,11 @@ def _is_whole(folder: Path) -> bool:
 
 
 def identity_of(recipe_digest: str, rows: Sequence[str], base: Path | None) -> str:
-    """SHA-256 (hexadecimal) of a run: its recipe, the digests of its rows, the base's weights."""
+    """SHA-256 (hexadecimal) of a run: its recipe, the digests of its rows, the base's files."""
     parts = [recipe_digest, *rows]
-    if base is not None:
-        files = sorted(path for pattern in _WEIGHTS for path in base.glob(pattern))
-        parts += [file_digest(file) for file in files]
+    if base is not None:  # weights, tokenizer, modules and their settings
+        files = sorted(path for path in base.rglob("*") if path.suffix in _MADE_OF)
+        parts += [f"{file.relative_to(base)}:{file_digest(file)}" for file in files]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

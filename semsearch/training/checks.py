@@ -72,6 +72,7 @@ def check_rows(
         findings += _leaks(full, held_out)
         if recipe.loss.name in RANKING:
             findings += _in_batch(full, recipe)
+            findings += _refused(full, recipe.loss.name)
         findings += _truncated(full, model, recipe.training.max_length)
         findings += _too_few(full, recipe)
     return tuple(kept), tuple(findings)
@@ -163,6 +164,12 @@ def _in_batch(rows: Rows, recipe: Recipe) -> Iterator[Finding]:
     yield from _found("duplicates", rows, sorted(places), message)
 
 
+def _refused(rows: Rows, loss: str) -> Iterator[Finding]:
+    places = [n for n, line in enumerate(rows.lines) if line in rows.refused]
+    message = f"the file labels them 0 or less, but {loss} takes every row for a positive pair"
+    return _found("labels", rows, places, message)
+
+
 def _truncated(rows: Rows, model: SentenceTransformer, while_training: int) -> Iterator[Finding]:
     limits = [limit for limit in (model.max_seq_length, while_training) if limit]
     if not limits:
@@ -176,9 +183,12 @@ def _truncated(rows: Rows, model: SentenceTransformer, while_training: int) -> I
         lengths = model.tokenizer(texts, truncation=False, return_length=True)["length"]
         cut |= {n for n, length in zip(looked_at, lengths, strict=True) if length > longest}
     places = sorted(cut)
-    part = "" if step == 1 else f" of the {len(looked_at):,} that were looked at"
-    message = f"{len(places) / len(looked_at):.1%}{part} have a text longer than {longest} tokens"
-    yield from _found("truncated", rows, places, f"{message}, which is cut off")
+    if places:
+        every = "" if step == 1 else f"; one in {step} was looked at"
+        share = f"{len(places) / len(looked_at):.1%} have a text longer than {longest} tokens"
+        lines = tuple(rows.lines[place] for place in places[:_SHOWN])
+        message = f"{share}, which is cut off{every}"
+        yield Finding("truncated", rows.source, len(places), len(looked_at), lines, message)
 
 
 def _too_few(rows: Rows, recipe: Recipe) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -61,6 +62,17 @@ def read_evaluations(recipe: Recipe, root: Path, trained: Sequence[Rows]) -> lis
     if any(wanted.unseen for wanted in recipe.evaluation):
         texts = {plain(text) for source in trained for row in source.texts for text in row}
     return [_read(wanted, root, recipe.seed, texts) for wanted in recipe.evaluation]
+
+
+def sets_digest(sets: Iterable[EvaluationSet]) -> str:
+    """SHA-256 (hexadecimal) of all that is measured on."""
+    found = hashlib.sha256()
+    for one in sets:
+        rows = None if one.rows is None else one.rows.digest()
+        relevant = [(query, sorted(ids)) for query, ids in one.relevant.items()]
+        parts = (one.wanted, rows, list(one.queries.items()), list(one.corpus.items()), relevant)
+        found.update(repr(parts).encode("utf-8", "surrogatepass"))
+    return found.hexdigest()
 
 
 def held_out_texts(recipe: Recipe, root: Path, sets: Iterable[EvaluationSet]) -> list[HeldOut]:

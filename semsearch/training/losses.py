@@ -53,7 +53,7 @@ def fit_widths(recipe: Recipe, width: int) -> tuple[Recipe, str]:
     kept = {width: 1.0, **kept}
     fitted = replace(matryoshka, dims=tuple(kept), weights=tuple(kept.values()))
     wide = ", ".join(str(dim) for dim in matryoshka.dims if dim > width)
-    told = f"the model has {width} dimensions: loss.matryoshka.dims {wide} are left out"
+    told = f"the model has {width} dimensions: of loss.matryoshka.dims, {wide} are left out"
     return replace(recipe, loss=replace(recipe.loss, matryoshka=fitted)), told
 
 

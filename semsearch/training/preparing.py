@@ -13,7 +13,7 @@ from semsearch.errors import MissingExtra, UsageError
 from semsearch.training.arguments import settle_precision
 from semsearch.training.base_model import open_base
 from semsearch.training.checks import Finding, check_rows
-from semsearch.training.evaluation_sets import held_out_texts, read_evaluations
+from semsearch.training.evaluation_sets import held_out_texts, read_evaluations, sets_digest
 from semsearch.training.evaluators import build_evaluator
 from semsearch.training.lora import add_lora
 from semsearch.training.losses import check_columns, fit_widths, needs_of
@@ -30,7 +30,10 @@ log = logging.getLogger("semsearch")
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Everything that a run needs, before it begins. ``training`` is what the machine can do."""
+    """Everything that a run needs, before it begins.
+
+    ``training`` is what the machine can do; ``measured`` a digest of what is measured on.
+    """
 
     recipe: Recipe
     rows: tuple[Rows, ...]
@@ -41,6 +44,7 @@ class Prepared:
     notices: tuple[str, ...]
     device: str
     findings: tuple[Finding, ...]
+    measured: str
 
 
 def require_extra() -> None:
@@ -86,4 +90,6 @@ def prepare(
     watch.stage("checking the rows")
     with quiet():
         kept, findings = check_rows(recipe, rows, model, held_out_texts(recipe, root, sets))
-    return Prepared(recipe, kept, model, evaluator, losses, training, notices, kind, findings)
+    return Prepared(
+        recipe, kept, model, evaluator, losses, training, notices, kind, findings, sets_digest(sets)
+    )

@@ -55,7 +55,7 @@ class Model:
     ``normalize``. ``max_length`` counts tokens; 0 is the base's own. ``rotate`` puts an orthogonal
     layer behind the pooling that turns the vectors onto the principal axes of the training texts
     and is trained with the rest: whole vectors compare as before, and their first components hold
-    most. ``similarity`` must be cosine: nothing else is served.
+    most.
     """
 
     base: str = "sentence-transformers/all-MiniLM-L6-v2"

@@ -96,12 +96,6 @@ def recipe_digest(recipe: Recipe) -> str:
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
 
 
-def evaluation_digest(recipe: Recipe) -> str:
-    """SHA-256 (hexadecimal) of what is measured."""
-    table = to_table(recipe)["evaluation"]
-    return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
-
-
 def _change(table: dict[str, Any], change: str) -> None:
     name, equals, value = change.partition("=")
     *parents, key = [part.strip() for part in name.split(".")]

@@ -31,7 +31,8 @@ class Rows:
     """Rows of one source, in its order.
 
     ``columns`` names the texts of each row (anchor, positive, negatives ...), ``texts`` has them,
-    ``labels`` a number a row or None. ``lines`` are the 1-based lines or records of ``source``.
+    ``labels`` a number a row or None. ``lines`` are the 1-based lines or records of ``source``;
+    ``refused`` those whose label in the file is 0 or less, where no label is asked for.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Rows:
     texts: list[tuple[str, ...]]
     labels: list[float] | None
     lines: list[int]
+    refused: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -57,6 +59,7 @@ class Rows:
             [self.texts[i] for i in keep],
             None if self.labels is None else [self.labels[i] for i in keep],
             [self.lines[i] for i in keep],
+            self.refused,
         )
 
     def digest(self) -> str:
@@ -107,6 +110,7 @@ def _from_file(data: Data | Evaluation, path: Path, wants_label: bool) -> Rows:
     texts: list[tuple[str, ...]] = []
     labels: list[float] = []
     lines: list[int] = []
+    refused: set[int] = set()
     chosen: dict[str, str] | None = None
     label: Label = data.label
     for line, record in read_rows(path):
@@ -118,9 +122,21 @@ def _from_file(data: Data | Evaluation, path: Path, wants_label: bool) -> Rows:
         lines.append(line)
         if label is not None:
             labels.append(_number(record, label, path, line))
+        if not wants_label and _says_no(record):
+            refused.add(line)
     name = data.name or path.name.split(".")[0]
     columns = tuple(chosen or ())
-    return Rows(name, str(path), columns, texts, labels if label is not None else None, lines)
+    kept = labels if label is not None else None
+    return Rows(name, str(path), columns, texts, kept, lines, frozenset(refused))
+
+
+def _says_no(record: Mapping[str, object]) -> bool:
+    """Whether the usual label of a row, which nothing asks for, is a number that is not above 0."""
+    value = next((record[key] for key in ("label", "score") if key in record), None)
+    try:
+        return isinstance(value, str | int | float) and float(value) <= 0
+    except (ValueError, OverflowError):
+        return False
 
 
 def _usual_columns(record: Mapping[str, object], path: Path, line: int) -> dict[str, str]:

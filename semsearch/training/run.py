@@ -30,7 +30,7 @@ from semsearch.training.losses import build_loss
 from semsearch.training.memory import memory_advice
 from semsearch.training.preparing import Prepared, prepare, read_all, require_extra
 from semsearch.training.recipe import SCRATCH, Recipe, Training
-from semsearch.training.recipe_file import evaluation_digest, recipe_digest
+from semsearch.training.recipe_file import recipe_digest
 from semsearch.training.rows import Rows
 from semsearch.training.tables import to_table
 from semsearch.training.trained import Trained
@@ -112,7 +112,7 @@ def _train(prepared: Prepared, work: Work, watch: Watch, began: float) -> Traine
     from transformers import set_seed
 
     trainer = build_trainer(prepared, work.folder, watch)
-    noted = f"before-{evaluation_digest(prepared.recipe)[:16]}.json"
+    noted = f"before-{prepared.measured[:16]}.json"
     before, checkpoint = work.kept(noted), work.checkpoint()
     trainer.accelerator.wait_for_everyone()  # nobody writes before all have read
     if before is None:
@@ -122,6 +122,8 @@ def _train(prepared: Prepared, work: Work, watch: Watch, began: float) -> Traine
             work.keep(noted, before)
     _check_metric(prepared.training, before)
     resumed = int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
+    if resumed:
+        log.warning("going on from step %s of a run that was stopped", f"{resumed:,}")
     watch.stage("training")
     set_seed(prepared.recipe.seed)  # measuring draws numbers, and is not done twice
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
