@@ -354,7 +354,7 @@ def test_a_verdict_of_worse_closes_the_gate(call, judged, tmp_path, monkeypatch)
 def test_a_base_that_cannot_be_searched_with_has_no_verdict(call, file, judged, monkeypatch):
     monkeypatch.setenv("SEMSEARCH_CACHE", str(judged / "cache"))
     refused = call(file, "--verdict", judged / "set", "--gate", "-o", "made", code=2)
-    assert "--gate compares with the base, and 'scratch' cannot be" in refused.stderr
+    assert "--gate compares with the base, and 'scratch' cannot be" in refused.err
     done = call(file, "--verdict", judged / "set", "-o", "made")
     assert "note: no verdict: the base 'scratch' cannot be searched with" in done.err
     assert "made: 6 steps" in done.out
