@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         MissingExtra,
         ModelError,
         NotFound,
+        OutOfMemory,
         SemsearchError,
         StorageError,
         UsageError,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from semsearch.evaluation import compare, evaluate, evaluate_ranking
     from semsearch.evaluation.tuning import tune
     from semsearch.search import open
+    from semsearch.training import judge, read_recipe, train
     from semsearch.types import Candidates, Document, Hit, Query
 
 __version__ = "0.1.0"
@@ -47,6 +49,7 @@ __all__ = [
     "MissingExtra",
     "ModelError",
     "NotFound",
+    "OutOfMemory",
     "Query",
     "SemsearchError",
     "StorageError",
@@ -54,8 +57,11 @@ __all__ = [
     "compare",
     "evaluate",
     "evaluate_ranking",
+    "judge",
     "open",
     "read_corpus",
+    "read_recipe",
+    "train",
     "tune",
 ]
 
@@ -63,10 +69,11 @@ __all__ = [
 _NAMES_BY_MODULE = {
     ".corpus": "read_corpus",
     ".errors": "Corrupt InputError Locked Mismatch MissingExtra ModelError NotFound "
-    "SemsearchError StorageError UsageError",
+    "OutOfMemory SemsearchError StorageError UsageError",
     ".evaluation": "compare evaluate evaluate_ranking",
     ".evaluation.tuning": "tune",
     ".search": "open",
+    ".training": "judge read_recipe train",
     ".types": "Candidates Document Hit Query",
 }
 __getattr__ = lazy_names(

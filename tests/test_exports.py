@@ -20,6 +20,7 @@ PUBLIC = [
     "MissingExtra",
     "ModelError",
     "NotFound",
+    "OutOfMemory",
     "Query",
     "SemsearchError",
     "StorageError",
@@ -27,8 +28,11 @@ PUBLIC = [
     "compare",
     "evaluate",
     "evaluate_ranking",
+    "judge",
     "open",
     "read_corpus",
+    "read_recipe",
+    "train",
     "tune",
 ]
 
