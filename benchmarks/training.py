@@ -33,7 +33,7 @@ _ONCE = 'training.eval_strategy="no"'
 """Before and after alone: how often it is measured meanwhile changes nothing about the result."""
 
 OVERHEAD, KEPT, LEVEL = 0.02, 0.90, 0.05
-_SMALL = 256
+_SMALL = 512
 _ROUNDS = 5
 _OVERHEAD_STEPS = 6
 
@@ -116,7 +116,9 @@ def run(setting: Setting) -> Result:
         for base in (SCRATCH, MODEL):
             setting.note(f"{published.name} from {base}")
             trained = _train(setting, root, published, base)
-            result.rows += _rows(published, base, trained)
+            rows = _rows(published, base, trained)
+            setting.note("; ".join(f"{r['measure']} {r['before']} -> {r['after']}" for r in rows))
+            result.rows += rows
             result.raw[f"{published.name} from {base}"] = trained.to_json()
     _improved(result)
     _overhead(setting, root, result)
@@ -126,15 +128,21 @@ def run(setting: Setting) -> Result:
 
 
 def _train(setting: Setting, root: Path, published: Published, base: str) -> Trained:
-    changes = [_ONCE, f'model.base="{base}"', 'training.save_strategy="no"']
-    changes += ["training.load_best_model_at_end=false"]
-    changes += list(published.scratch) if base == SCRATCH else []
-    changes.append(f"sample={published.sample if setting.full else _SMALL}")
-    recipe = read_recipe(_RECIPES / f"{published.name}.toml", changes)
+    recipe = read_recipe(
+        _RECIPES / f"{published.name}.toml",
+        changes_for(published, base, published.sample if setting.full else _SMALL),
+    )
     if base == SCRATCH and published.rows is not None and published.asked is not None:
         recipe = replace(recipe, data=(published.rows,), evaluation=(published.asked,))
     output = setting.work / f"{published.name}-{Path(base).name}"
     return train(recipe, output, root=root, fresh=True)
+
+
+def changes_for(published: Published, base: str, sample: int) -> list[str]:
+    """What a recipe is run with: how often it is measured and saved changes nothing else."""
+    changes = [_ONCE, 'training.save_strategy="no"', "training.load_best_model_at_end=false"]
+    changes += [f'model.base="{base}"', f"sample={sample}"]
+    return [*changes, *(published.scratch if base == SCRATCH else ())]
 
 
 def _rows(published: Published, base: str, trained: Trained) -> list[Row]:

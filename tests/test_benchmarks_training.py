@@ -52,8 +52,7 @@ def test_what_is_kept_is_that_of_the_narrowest_width():
 @pytest.mark.parametrize("published", training.PUBLISHED, ids=lambda published: published.name)
 def test_every_published_recipe_takes_its_changes(published):
     path = published_recipes()[published.name]
-    changes = [*published.scratch, training._ONCE, f'model.base="{SCRATCH}"']
-    changes.append("training.load_best_model_at_end=false")
-    recipe = read_recipe(path, changes)
+    recipe = read_recipe(path, training.changes_for(published, SCRATCH, 7))
+    assert (recipe.model.base, recipe.sample) == (SCRATCH, 7)
     assert recipe.model.scratch is not None
     assert recipe.training.eval_strategy == "no"
