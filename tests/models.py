@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 KINDS = ("mpnet", "deberta", "bert-cls", "bert-unigram", "bert-dense")
 
@@ -56,48 +56,24 @@ def calm() -> Iterator[None]:
 
 def wordpiece(*, lower: bool, special: list[str]) -> Any:
     """A BERT-like tokenizer; ``special`` are the pad, unknown, first, last and mask tokens."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.WordPiece(unk_token=special[1]))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lower)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(vocab_size=600, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator(sentences(), trainer)
-    return _wrapped(tokenizer, special)
+    return _trained("wordpiece", special, lower=lower)
 
 
 def unigram(special: list[str]) -> Any:
     """A SentencePiece-like tokenizer, as XLM-R and DeBERTa-v3 have."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.Unigram())
-    tokenizer.normalizer = normalizers.NFKC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=600, special_tokens=special, unk_token=special[1], show_progress=False
-    )
-    tokenizer.train_from_iterator(sentences(), trainer)
-    return _wrapped(tokenizer, special)
+    return _trained("unigram", special, lower=False)
 
 
-def _wrapped(tokenizer: Any, special: list[str]) -> Any:
-    from tokenizers import processors
-    from transformers import PreTrainedTokenizerFast
+def _trained(kind: Literal["wordpiece", "unigram"], special: list[str], *, lower: bool) -> Any:
+    """The same tokenizer every time: a library's own trainer gives ids in the order of a hash."""
+    from semsearch.training.recipe import Scratch
+    from semsearch.training.scratch import train_tokenizer
 
-    pad, unknown, first, last, mask = special
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{first} $A {last}",
-        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (first, last)],
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token=pad,
-        unk_token=unknown,
-        cls_token=first,
-        sep_token=last,
-        mask_token=mask,
-        model_input_names=["input_ids", "attention_mask"],
-    )
+    style: Literal["bert", "mpnet"] = "bert" if special == BERT_TOKENS else "mpnet"
+    wanted = Scratch(architecture=style, vocabulary=600, tokenizer=kind, lower_case=lower)
+    tokenizer = train_tokenizer(wanted, sentences())
+    assert [tokenizer.pad_token, tokenizer.unk_token] == special[:2]
+    return tokenizer
 
 
 BERT_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

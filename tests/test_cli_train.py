@@ -410,8 +410,8 @@ def test_nothing_reaches_for_the_network(root, file, tmp_path, base):
 def test_two_processes_train_and_one_tells(root, file, tmp_path):
     base = models.build("bert-cls", tmp_path)
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
-        "--master-port", "29517", "-m", "semsearch", "train", str(file), "--data", str(root),
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        "-m", "semsearch", "train", str(file), "--data", str(root),
         "--base", str(base), "--device", "cpu", "--json", "--fresh",
         "--set", "training.eval_strategy=epoch", "--set", "training.save_strategy=epoch",
     ]  # fmt: skip

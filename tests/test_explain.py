@@ -225,7 +225,7 @@ def test_a_cross_encoder_as_reranker(corpus, tmp_path):
     scores = [hit.explanation.reranker.score for hit in hits]
     order = np.argsort(-np.array(scores), kind="stable")
     assert order.tolist() == list(range(8)), "its own score decides"
-    np.testing.assert_array_equal(np.argsort(-raw, kind="stable"), order)
+    np.testing.assert_allclose(scores, raw, atol=0.06)  # bfloat16, where the processor has it
     assert [hit.explanation.reranker.rank for hit in hits] == list(range(1, 9))
     assert [hit.explanation.mixed for hit in hits] == [Place(h.rank, h.score) for h in hits]
     assert (setting.reranker, setting.rerank_depth) == (str(folder), 8)

@@ -222,7 +222,7 @@ def test_widths_that_a_model_does_not_have():
     assert fit_widths(replace(recipe, loss=Loss()), 32) == (replace(recipe, loss=Loss()), "")
     fitted, told = fit_widths(recipe, 384)
     assert fitted.loss.matryoshka == Matryoshka((384, 64, 32), (1.0, 1.0, 1.0))
-    assert told == "the model has 384 dimensions: loss.matryoshka.dims 768, 512 are left out"
+    assert told == "the model has 384 dimensions: of loss.matryoshka.dims, 768, 512 are left out"
     weighted = replace(recipe, loss=Loss(matryoshka=Matryoshka((768, 64, 32), (1.0, 0.5, 0.2))))
     fitted, _ = fit_widths(weighted, 64)
     assert fitted.loss.matryoshka == Matryoshka((64, 32), (0.5, 0.2))
