@@ -171,7 +171,7 @@ def test_a_kill_at_any_time_loses_nothing_acknowledged(whole, worker, disk):
     # The first run of a process is a slow one: kills drawn over its time would come too late.
     seconds = min(whole[1], worker.run(disk / "timed", SEED, 0, "none")[3])
     random = np.random.default_rng(SEED)
-    reached = set()
+    reached: set[int] = set()
     for number, share in enumerate(random.random(MOST_TIMES).tolist()):
         if number >= RANDOM_TIMES and len(reached) > 2:
             break  # where most of a run is its start, more are needed to meet it in the middle

@@ -197,8 +197,8 @@ def pairs_of(hits):
 def assert_equal(alone, many):
     """The same documents in the same order; a product of one row may differ in its last bit."""
     assert [hit.id for hit in alone] == [hit.id for hit in many]
-    scores = [[hit.score for hit in hits] for hits in (alone, many)]
-    np.testing.assert_allclose(*scores, rtol=0, atol=2**-23)
+    first, second = ([hit.score for hit in hits] for hits in (alone, many))
+    np.testing.assert_allclose(first, second, rtol=0, atol=2**-23)
 
 
 def assert_pipeline(folder, encoder, truth, *, queries=QUERIES, depths=(1, 10, 500), **asked):
