@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from semsearch import fs
 from semsearch.errors import Corrupt, Mismatch, NotFound, StorageError
-from semsearch.store.schema import APPLICATION_ID, FORMAT, TABLES
+from semsearch.store import schema
+from semsearch.store.schema import APPLICATION_ID
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -32,7 +33,7 @@ _COPY_KIB = 65_536
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
-    """Open the catalog for reading. Raises NotFound, Mismatch (format), Corrupt.
+    """Open the catalog for reading. Raises NotFound, Mismatch (format, older or newer), Corrupt.
 
     The file is opened read-write with ``query_only``: a read-only connection could not roll back
     the journal that a killed writer left. On a read-only file system it is opened as it is.
@@ -45,7 +46,13 @@ def open_reader(path: Path) -> sqlite3.Connection:
             connection.execute("PRAGMA query_only = 1")
             if _is_empty(connection, path):
                 raise no_index(path.parent)
-            _check_identity(connection, path)
+            version = _check_identity(connection, path)
+            if version < schema.FORMAT:
+                raise Mismatch(
+                    f"{path}: the index has format {version}, this semsearch reads"
+                    f" {schema.FORMAT}: `semsearch compact` brings it up to date, keep a copy of"
+                    " the folder until that is done"
+                )
         except BaseException:
             connection.close()
             raise
@@ -55,11 +62,10 @@ def open_reader(path: Path) -> sqlite3.Connection:
 def open_writer(path: Path) -> Database:
     """Open or create the catalog for writing; the caller holds the writer's lock.
 
-    Raises StorageError, Mismatch (format), Corrupt.
+    One of an older format is brought up to date, in one commit: all of it, or nothing. Raises
+    StorageError, Mismatch (format), Corrupt.
     """
     from sqlite_utils import Database
-
-    from semsearch.store.schema import migrations
 
     fs.make_folder(path.parent)
     with database_errors(path):
@@ -70,15 +76,19 @@ def open_writer(path: Path) -> Database:
             is_new = _is_empty(connection, path)
             if not is_new:
                 _check_identity(connection, path)
-            if is_new or migrations().pending(database):
-                connection.execute("BEGIN IMMEDIATE")  # the whole schema appears at once
-                migrations().apply(database)
-                connection.execute("COMMIT")
-                fs.sync_folder(path.parent)
+            if is_new or schema.migrations().pending(database):
+                _migrate(database, path)
         except BaseException:
             connection.close()
             raise
     return database
+
+
+def _migrate(database: Database, path: Path) -> None:
+    """Make the tables, or bring older ones up to date: one transaction."""
+    with transaction(database.conn, path):
+        schema.migrations().apply(database)
+    fs.sync_folder(path.parent)
 
 
 @contextmanager
@@ -206,18 +216,22 @@ def no_index(folder: Path) -> NotFound:
     return NotFound(f"{folder}: no index there: make one with `semsearch index CORPUS -i {folder}`")
 
 
-def _check_identity(connection: sqlite3.Connection, path: Path) -> None:
+def _check_identity(connection: sqlite3.Connection, path: Path) -> int:
+    """The format of a catalog that is one of ours. Raises Mismatch if it is newer, Corrupt."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID:
         raise Corrupt(f"{path}: not a semsearch catalog: name another index with -i")
-    if version > FORMAT:
+    if version > schema.FORMAT:
         raise Mismatch(
-            f"{path}: the index has format {version}, this semsearch reads up to {FORMAT}: "
-            "upgrade semsearch"
+            f"{path}: the index has format {version}, this semsearch reads up to"
+            f" {schema.FORMAT}: upgrade semsearch"
         )
-    if _schema_of(connection) != _expected_schema():
+    if version not in schema.SCHEMAS:
+        raise Corrupt(f"{path}: {version} is no format of a semsearch catalog: refused")
+    if _schema_of(connection) != _statements(schema.SCHEMAS[version]):
         raise Corrupt(f"{path}: tables, triggers or views that semsearch did not make: refused")
+    return int(version)
 
 
 def _schema_of(connection: sqlite3.Connection) -> set[str]:
@@ -234,5 +248,5 @@ def _is_bookkeeping(kind: str, table: str) -> bool:
     return own and kind in ("table", "index")
 
 
-def _expected_schema() -> set[str]:
-    return {statement.strip() for statement in TABLES.split(";\n") if statement.strip()}
+def _statements(tables: str) -> set[str]:
+    return {statement.strip() for statement in tables.split(";\n") if statement.strip()}

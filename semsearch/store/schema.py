@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 APPLICATION_ID = 0x53454D53  # "SEMS"
 FORMAT = 1
-"""``PRAGMA user_version``: a newer one is refused, an older one is migrated."""
+"""``PRAGMA user_version``: a newer one is refused, an older one is migrated by the next writer."""
 
 TABLES = """
 CREATE TABLE meta (k TEXT PRIMARY KEY, v TEXT NOT NULL, crc INTEGER NOT NULL);
@@ -57,6 +57,9 @@ CREATE TABLE field (
     key TEXT NOT NULL, kind TEXT NOT NULL, value, doc_id INTEGER NOT NULL,
     PRIMARY KEY (key, kind, value, doc_id)) WITHOUT ROWID;
 """
+
+SCHEMAS = {1: TABLES}
+"""The tables of every format that was ever written: an index must have exactly those of its own."""
 
 
 def migrations() -> Migrations:
