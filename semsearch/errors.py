@@ -63,7 +63,7 @@ class StorageError(SemsearchError):
 
 
 class OutOfMemory(SemsearchError):
-    """A device has no room for a batch; the message names the setting to change."""
+    """No room in memory, or on a device for a batch; the message names what to change."""
 
 
 class MissingExtra(SemsearchError, ImportError):

@@ -18,6 +18,7 @@ ROOMS = (
     "types",
     "errors",
     "fs",
+    "resources",
     "lazy",
     "threads",
     "corpus",

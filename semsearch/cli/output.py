@@ -14,6 +14,7 @@ import click
 from semsearch.evaluation.columns import JOINERS
 from semsearch.evaluation.columns import count as count
 from semsearch.evaluation.columns import one_line as one_line
+from semsearch.resources import size as size
 
 index_option = click.option(
     "-i",
@@ -99,16 +100,6 @@ def progress_bar(total: int | None, label: str, unit: str) -> Iterator[Callable[
             bar.update(count)
 
         yield advance
-
-
-def size(number: int) -> str:
-    """Bytes for people: ``12.3 MB``."""
-    amount = float(number)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000 or unit == "GB":
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    raise AssertionError("unreachable")
 
 
 def bold(text: str) -> str:
