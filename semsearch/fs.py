@@ -155,25 +155,35 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 @contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """Yield an empty folder in ``parent`` that is gone at the end of the block.
+
+    Raises StorageError.
+    """
+    import shutil  # a query that starts cold does without
+
+    temporary = parent / f".tmp-{os.getpid()}-{secrets.token_hex(4)}"
+    with storage_errors(parent):
+        temporary.mkdir()
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """Yield an empty folder that gets its name at the end of the block, or is gone without a trace.
 
     Raises StorageError, also where something that is not empty has that name.
     """
-    import shutil  # a query that starts cold does without
-
     make_folder(folder.parent)
-    temporary = folder.parent / f".tmp-{os.getpid()}-{secrets.token_hex(4)}"
-    with storage_errors(folder):
-        temporary.mkdir()
-    try:
+    with temporary_folder(folder.parent) as temporary:
         yield temporary
         with storage_errors(folder):
             point("rename")
             os.rename(temporary, folder)
         sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def link(source: Path, target: Path) -> None:
@@ -192,6 +202,14 @@ def link(source: Path, target: Path) -> None:
                 while block := file.read(1 << 20):
                     new.write(block)
                 new.publish(target.name)
+
+
+def rename_file(source: Path, target: Path) -> None:
+    """Give a file that is on disk already the name of another, durably. Raises StorageError."""
+    with storage_errors(target):
+        point("rename")
+        os.replace(source, target)
+    sync_folder(target.parent)
 
 
 def rename_folder(source: Path, target: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -147,6 +147,14 @@ def replace_database(target: sqlite3.Connection, source: sqlite3.Connection, pat
             target.execute("PRAGMA cache_spill = 0")
             target.execute("PRAGMA cache_size = -2000")
     fs.point("committed")
+
+
+def roll_back_journal(path: Path) -> None:
+    """Let SQLite undo what a killed writer left half done, as far as the catalog can be opened."""
+    if not path.is_file():
+        return
+    with suppress(sqlite3.Error), closing(_connect(path)) as connection:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
 
 @contextmanager
