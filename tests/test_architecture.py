@@ -19,6 +19,7 @@ ROOMS = (
     "errors",
     "fs",
     "resources",
+    "stopping",
     "lazy",
     "threads",
     "corpus",

@@ -88,6 +88,7 @@ def index(corpus: tuple[str, ...], folder: str, as_json: bool, **options: Any) -
     from semsearch.collection.reading import recorded_reading
     from semsearch.collection.writer import open_for_writing
     from semsearch.indexing import run_indexing
+    from semsearch.indexing.room import require_room_for_run
     from semsearch.lexical.languages import ENGLISH, require_language
     from semsearch.search.facade import Index
 
@@ -106,6 +107,7 @@ def index(corpus: tuple[str, ...], folder: str, as_json: bool, **options: Any) -
         known = recorded_language(writer.connection)
         encoder = opened.encoder_for(writer.snapshot)
         token_vectors.choose(writer, opened, options["token_vectors"])
+        require_room_for_run(writer, encoder, corpus, options["dims"])
         with progress_bar(_estimate(corpus), "indexing", "docs") as advance:
             summary = run_indexing(
                 writer,

@@ -1,6 +1,7 @@
 """The ``semsearch`` command: its groups, its exit codes, its one place for errors.
 
-Exit codes: 0 done, 1 failure, 2 wrong usage, 3 a gate failed, 130 stopped by Ctrl-C.
+Exit codes: 0 done, 1 failure, 2 wrong usage, 3 a gate failed, 130 stopped by SIGINT
+(Ctrl-C), 143 by SIGTERM.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from typing import Any
 
 import click
 
-from semsearch import __version__
+from semsearch import __version__, stopping
 from semsearch.cli.output import one_line, set_up_logging
+from semsearch.encoders.offline import OFFLINE, go_offline
 from semsearch.errors import SemsearchError, UsageError
 
 _COMMANDS = {
@@ -33,9 +35,12 @@ _COMMANDS = {
     "get": "Print a document.",
     "delete": "Delete documents by id.",
     "export": "Print all documents as JSON lines.",
-    "check": "Look for damage.",
+    "check": "Look for damage, and repair it.",
     "compact": "Rewrite an index without what was deleted.",
+    "backup": "Copy an index while it is used.",
+    "restore": "Put a backup back.",
     "reindex": "Change the model of an index, compare, swap, put back.",
+    "doctor": "Look at this machine, the libraries, the model and an index.",
 }
 _MODULES = {
     "index": "index",
@@ -47,9 +52,12 @@ _MODULES = {
     "train": "train",
     "demo": "demo",
     "status": "maintenance",
-    "check": "maintenance",
+    "check": "check",
+    "backup": "backup",
+    "restore": "backup",
     "compact": "maintenance",
     "reindex": "reindex",
+    "doctor": "doctor",
     "dups": "dups",
     "get": "documents",
     "delete": "documents",
@@ -93,9 +101,9 @@ class Commands(click.Group):
             _drop_output()
             place = exc.filename or "standard output"
             raise click.ClickException(one_line(f"{place}: {exc.strerror or exc}")) from exc
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as exc:
             click.echo("\nstopped: what was committed is safe; run again to go on", err=True)
-            ctx.exit(130)
+            ctx.exit(getattr(exc, "code", 130))
 
 
 def _drop_output() -> None:
@@ -112,16 +120,25 @@ def _drop_output() -> None:
     epilog="Example: semsearch index corpus.jsonl && semsearch query 'how do I parse a date'",
 )
 @click.version_option(__version__, prog_name="semsearch")
-def cli() -> None:
+@click.option(
+    "--offline",
+    is_flag=True,
+    envvar=OFFLINE,
+    help="Never use the network: a model must be on this machine.",
+)
+def cli(offline: bool) -> None:
     """Semantic search over your own corpus, with numbers you can believe.
 
     The index is the folder .semsearch, or $SEMSEARCH_INDEX, or the one that -i names.
     """
+    if offline:
+        go_offline()
     set_up_logging()
 
 
 def main() -> None:
     """Entry point of the ``semsearch`` command."""
+    stopping.install()
     if hasattr(signal, "SIGPIPE"):  # `semsearch ... | head` ends quietly
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     for stream in (sys.stdout, sys.stderr):  # a document may hold what the terminal cannot show

@@ -1,4 +1,4 @@
-"""``semsearch status``, ``check`` and ``compact``: the health of an index."""
+"""``semsearch status`` and ``compact``: what an index holds, and rewriting it."""
 
 from __future__ import annotations
 
@@ -94,11 +94,11 @@ def _facts(reader: Reader) -> dict[str, Any]:
         "unknown_tokens": reading.unknown,
         "foreign_to_model": reading.foreign,
         "bytes": size_of(folder) - size_of(reader.layout.beside.folder),
-        "beside": _beside(reader),
+        "beside": beside_facts(reader),
     }
 
 
-def _beside(reader: Reader) -> dict[str, Any] | None:
+def beside_facts(reader: Reader) -> dict[str, Any] | None:
     """The index beside this one; None if there is none, or a swap is being finished."""
     from semsearch.collection.beside import beside_of
 
@@ -160,37 +160,6 @@ def _shown_beside(found: dict[str, Any] | None) -> str:
     )
 
 
-@click.command(epilog="Example: semsearch check && echo sound")
-@index_option
-def check(folder: str) -> None:
-    """Read everything and report damage; exit code 1 if there is any."""
-    from semsearch.collection.check import check_index
-    from semsearch.collection.reader import Reader
-
-    with Reader(folder) as reader:
-        problems = 0
-        for finding in check_index(reader):
-            if finding.is_note:
-                note(str(finding))
-            else:
-                click.echo(one_line(str(finding)))
-                problems += 1
-        documents = reader.snapshot().generation.n_document if not problems else 0
-        beside = _beside(reader)
-    if problems:
-        raise click.ClickException(
-            f"{folder}: {count(problems, 'problem')}: `semsearch compact` builds derived files"
-            " (ann, lex) again, with --token-vectors those too; for anything else put a copy of the"
-            " index back, or index again"
-        )
-    click.echo(f"{folder}: sound ({count(documents, 'document')})")
-    if beside:
-        note(
-            f"beside it is an index by {beside['model']}, {size(beside['bytes'])}, not looked at:"
-            f" `semsearch check -i {Path(folder) / 'beside'}`"
-        )
-
-
 @click.command(
     epilog="Example: semsearch compact   |   semsearch compact --vector-index IVF1024,RaBitQfs"
 )
@@ -227,6 +196,7 @@ def compact(
         choose_recall,
     )
     from semsearch.collection.writer import open_for_writing
+    from semsearch.indexing.room import require_room_to_compact
     from semsearch.lexical.languages import require_language
     from semsearch.search.facade import Index
 
@@ -235,6 +205,7 @@ def compact(
     opened = Index(folder, None)
     opened.require()
     with open_for_writing(Layout(Path(folder))) as writer:
+        require_room_to_compact(writer)
         purged = len(writer.snapshot.dead)
         if language is not None:
             choose_language(writer, language)

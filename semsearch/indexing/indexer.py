@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from semsearch import stopping
 from semsearch.collection.changes import Change, NewPassage
 from semsearch.collection.layout import ROTATION_SAMPLE, UNCOVERED_WORDS
 from semsearch.collection.lexical_cache import build_lexical_cache, uncovered_passages
 from semsearch.collection.maintain import fit_rotation_if_due, merge_segments
 from semsearch.collection.writer import Writer
-from semsearch.errors import InputError, ModelError
+from semsearch.errors import InputError
 from semsearch.indexing.ahead import Abandoned, one_ahead
 from semsearch.indexing.long_text import LongText, LongTexts, Piece
+from semsearch.indexing.model import check_directions
+from semsearch.indexing.room import require_room_for_batch
 from semsearch.indexing.source import WINDOW_DOCUMENTS, SeenIds, Source, windows
 from semsearch.indexing.summary import OnDuplicate, Summary
 from semsearch.indexing.token_vectors import CodeSink, codec_of
@@ -33,7 +36,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from semsearch.encoders import Encoded, Encoder
-    from semsearch.types import Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +102,20 @@ class Indexer:
             for source in sources:
                 before = self._read
                 # 7 % faster beside a device of 0.66 ms a text (simulated); on 2 cores alone, 1 %.
-                one_ahead(self._windows(source), self._encode, self._commit)
+                with stopping.deferred():  # the windows that are being encoded are committed first
+                    one_ahead(self._windows(source), self._encode, self._commit)
                 self._account_for_the_rest(source, self._read - before)
         return self.summary
 
     def _windows(self, source: Source) -> Iterator[_Window]:
         before = _Window(0, [], [], {})
-        for documents_read in windows(source.documents):
-            before = self._window(source, documents_read, before)
+        following = windows(source.documents)
+        while True:
+            with stopping.at_once():  # a stream may keep us waiting
+                documents_read = next(following, None)
+                if documents_read is None:
+                    return
+                before = self._window(source, documents_read, before)
             yield before
 
     def _window(self, source: Source, read: Sequence[Document], before: _Window) -> _Window:
@@ -186,6 +194,7 @@ class Indexer:
 
     def _encode(self, window: _Window, stop: Event) -> _Made | None:
         """The vectors of a window's new texts; in a thread that has no business with the writer."""
+        stopping.check()
         encoded_texts = reported = 0
 
         def report(texts: int) -> None:
@@ -202,7 +211,7 @@ class Indexer:
             texts = list(window.texts.values())
             sink = CodeSink(self._codec, len(texts)) if self._codec else None
             encoded = self._encoder.encode_documents(texts, report, sink)
-            _check_directions(encoded.vectors, texts, self._encoder.name)
+            check_directions(encoded.vectors, texts, self._encoder.name)
             made = _Made(encoded, sink.codes if sink else [None] * len(texts))
         self._progress(window.read - reported)
         return made
@@ -212,6 +221,7 @@ class Indexer:
         self._read += window.read
         if not window.changed:
             return
+        require_room_for_batch(self._writer, window.changed, sum(map(len, window.pieces)))
         reorganise(self._writer)
         found = {} if made is None else self._new_passages(window.texts, made)
         found.update(self._known({p.text_hash for d in window.pieces for p in d} - found.keys()))
@@ -275,16 +285,6 @@ class Indexer:
         for start in range(0, len(gone), WINDOW_DOCUMENTS):
             self._writer.delete(gone[start : start + WINDOW_DOCUMENTS])
         self.summary.pruned += len(gone)
-
-
-def _check_directions(vectors: Floats, texts: Sequence[str], model: str) -> None:
-    lengths = np.einsum("ij,ij->i", vectors, vectors)
-    bad = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
-    if len(bad):
-        raise ModelError(
-            f"{model}: gives a vector without a direction (NaN, infinite or zero) for the text"
-            f" {texts[bad[0]][:60]!r}: nothing of its window was stored"
-        )
 
 
 def reorganise(writer: Writer) -> None:

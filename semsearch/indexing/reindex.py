@@ -26,6 +26,7 @@ from semsearch.collection.beside import (
 from semsearch.collection.swap import fresh_ids, shares_ids
 from semsearch.collection.writer import Writer, open_for_writing
 from semsearch.errors import Corrupt, Mismatch, NotFound, UsageError
+from semsearch.indexing.room import require_room_beside
 from semsearch.indexing.run import check_dims, finish, run_indexing
 from semsearch.indexing.source import WINDOW_DOCUMENTS, Source
 from semsearch.indexing.summary import Summary
@@ -194,6 +195,7 @@ def bring_up_to_date(
         refuse_token_vectors(beside)
     if behind.rows or beside.snapshot.encoder is None or tokens:
         encoder = load()
+        require_room_beside(live, beside, encoder, dims)
         if tokens:
             choose_token_vectors(beside, encoder)
         source = Source("", _documents(live, behind.rows), prunable=False, own_sources=True)
