@@ -21,8 +21,8 @@ from tests.fakes import FakeEncoder, contents, dump, index_into, make_documents,
 
 ROOT = Path(__file__).parents[1]
 
-# The command with an encoder that needs no model. $WAIT_AT names a batch before which it waits to
-# be interrupted, after it has made the file $WAITING.
+# The command with an encoder that needs no model. $WAIT_AT names a batch before which it waits for
+# the file $WAITING.go (a minute at most), after it has made the file $WAITING.
 SCRIPT = """
 import os, time
 from pathlib import Path
@@ -33,7 +33,10 @@ from tests.fakes import FakeEncoder
 def wait(batch):
     if batch == int(os.environ.get("WAIT_AT", 0)):
         Path(os.environ["WAITING"]).touch()
-        time.sleep(60)
+        for _ in range(3000):
+            if Path(os.environ["WAITING"] + ".go").exists():
+                return
+            time.sleep(0.02)
 
 semsearch.indexing.source.WINDOW_DOCUMENTS = 20
 encoder = FakeEncoder(before_batch=wait)
@@ -61,7 +64,9 @@ def write(path, documents):
 
 
 def environment(**more):
-    values = {"PATH", "HOME", "TMPDIR", "SEMSEARCH_CACHE", "LANG"} & os.environ.keys()
+    values = {
+        "PATH", "HOME", "TMPDIR", "SEMSEARCH_CACHE", "SEMSEARCH_MIN_FREE", "LANG",
+    } & os.environ.keys()  # fmt: skip
     kept = {name: os.environ[name] for name in values}
     return kept | {"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "TERM": "xterm"} | more
 
@@ -87,30 +92,97 @@ def run(*arguments, stdin=None, env=None, **options):
     return process.returncode, (out or b"").decode(), (err or b"").decode()
 
 
-def test_ctrl_c_leaves_a_usable_index(folder, corpus, tmp_path):
+def wait_for(path, process):
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_lets_the_window_under_way_finish(folder, corpus, tmp_path, number, code):
     waiting = tmp_path / "waiting"
     env = {"WAIT_AT": "5", "WAITING": str(waiting)}  # two batches a window: the third window
     process = start("index", corpus, "-i", folder, env=env)
-    while not waiting.exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
-    time.sleep(2)  # until the next window is read: an interruption there waits for this one's end
-    process.send_signal(signal.SIGINT)
+    wait_for(waiting, process)
+    time.sleep(2)  # until the next window is read: it must not be begun
+    process.send_signal(number)
+    time.sleep(0.5)
+    assert process.poll() is None, "the window under way is finished first"
+    waiting.with_name("waiting.go").touch()
     out, err = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert out == b""
+    assert (process.returncode, out) == (code, b"")
     assert err.decode().strip() == "stopped: what was committed is safe; run again to go on"
     documents = make_documents(100)
-    assert list(contents(folder)) == [d.id for d in documents[:40]]
+    assert list(contents(folder)) == [d.id for d in documents[:60]]
     hits = searching(folder, FakeEncoder()).search(documents[33].content, 1, Options("dense"))
     assert hits[0].id == "d0033"
     code, out, err = run("index", corpus, "-i", folder, "--json")
     assert (code, err) == (0, "")
     facts = json.loads(out)
-    assert (facts["new"], facts["unchanged"], facts["encoded"]) == (60, 40, 60)
+    assert (facts["new"], facts["unchanged"], facts["encoded"]) == (40, 60, 40)
     whole = folder.with_name("whole.idx")
     index_into(whole, FakeEncoder(), documents, str(corpus))
     assert dump(folder) == dump(whole)
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_stops_at_once(folder, corpus, tmp_path, second):
+    waiting = tmp_path / "waiting"
+    process = start("index", corpus, "-i", folder, env={"WAIT_AT": "5", "WAITING": str(waiting)})
+    wait_for(waiting, process)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.send_signal(second)
+    assert process.communicate(timeout=10) == (b"", b"")
+    assert process.returncode == -second
+    assert len(contents(folder)) == 40
+    code, out, _ = run("index", corpus, "-i", folder, "--json")
+    assert (code, json.loads(out)["documents"]) == (0, 100)
+
+
+def test_a_stream_that_waits_is_left_at_once(folder):
+    process = start("index", "-", "-i", folder, stdin=subprocess.PIPE)
+    for document in make_documents(70):
+        process.stdin.write(json.dumps({"_id": document.id, "text": document.text}).encode())
+        process.stdin.write(b"\n")
+    process.stdin.flush()  # and it stays open: three windows, and the beginning of a fourth
+    for _ in range(500):
+        if (folder / "catalog.db").exists() and len(contents(folder)) >= 40:
+            break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=10) == 143
+    assert len(contents(folder)) == 60, "what was encoded by then is committed"
+    process.communicate()
+
+
+@pytest.mark.parametrize("command", ["compact", "check", "export"])
+def test_a_signal_ends_other_commands_in_one_line(folder, command):
+    documents = make_documents(200)
+    index_into(folder, FakeEncoder(), documents)
+    before = dump(folder)
+    script = (
+        "import os, signal, time\n"
+        "from semsearch.collection import check, maintain, reader\n"
+        "def stop(*_):\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    time.sleep(10)\n"
+        "maintain._blocks = stop\n"
+        "check.check_index = stop\n"
+        "reader.Reader._page = stop\n"
+        "from semsearch.cli.main import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, command, "-i", str(folder)],
+        env=environment(), capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (143, b""), done.stderr
+    told = b"stopped: what was committed is safe; run again to go on"
+    assert done.stderr.strip() == told
+    assert dump(folder) == before
 
 
 def test_a_killed_run_blocks_nobody(folder, corpus, tmp_path):
