@@ -2,8 +2,8 @@
 
 Strict POSIX. What was written to a file since it was last synced may be lost, wholly or in part, in
 pieces of 512 bytes and in any order. Changes of a folder since it was last synced may be undone,
-the last ones first; folders lose theirs independently of each other, and a file's sync says nothing
-about its name.
+the last ones first or, as POSIX allows and no usual file system does, any of them; folders lose
+theirs independently of each other, and a file's sync says nothing about its name.
 """
 
 from __future__ import annotations
@@ -179,9 +179,9 @@ def _walk(
 
 
 class Lost:
-    """How much of what was not synced is lost: by chance, ``everything`` or ``nothing``.
+    """How much of what was not synced is lost: ``everything``, ``nothing``, or what chance says.
 
-    What becomes of a file is decided once, whatever the number of its names.
+    By ``chance`` a folder loses its last changes, in ``any order`` any of them. What becomes of a file is decided once, whatever the number of its names.
     """
 
     def __init__(self, random: np.random.Generator, how: str) -> None:
@@ -190,12 +190,14 @@ class Lost:
         self._decided: dict[int, bytes] = {}
 
     def names(self, folder: Folder) -> dict[str, Node]:
-        """A prefix of the changes of a folder stays."""
+        """What a folder's changes leave."""
         found, count = dict(folder.synced), len(folder.changes)
-        kept = {"everything": 0, "nothing": count}.get(self._how)
-        if kept is None:
-            kept = int(self._random.integers(count + 1))
-        for gone, new, node in folder.changes[:kept]:
+        if self._how == "any order":
+            kept = np.flatnonzero(self._random.random(count) < 0.5).tolist()
+        else:
+            most = {"everything": 0, "nothing": count}.get(self._how)
+            kept = list(range(int(self._random.integers(count + 1)) if most is None else most))
+        for gone, new, node in (folder.changes[number] for number in kept):
             _rename(found, gone, new, node)
         return found
 

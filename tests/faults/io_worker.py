@@ -138,7 +138,8 @@ def _after_rare(step: int, state: Expected, index: Held) -> Expected:
     if name in ("restore", "replace"):
         held = state.others[name_of("backup", last_backup(step))]
         if name == "replace":
-            return replace(state, index=held)
+            kept = {**state.others, "index/kept-1": index}
+            return replace(state, index=held, others=kept)
         return replace(state, others={**state.others, name_of("restored", step): held})
     return state
 
