@@ -17,6 +17,7 @@ from semsearch.collection.vector_build import build_vector_cache
 from semsearch.collection.writer import open_for_writing
 from semsearch.errors import Corrupt, InputError, Locked, NotFound, StorageError
 from semsearch.index import build
+from semsearch.store.database import copy_database
 from semsearch.types import Document
 from tests.store_model import (
     DIM,
@@ -121,7 +122,7 @@ def test_a_file_merged_away_meanwhile_is_no_error(index, tmp_path, monkeypatch, 
     """The writer compacts between the copy of the catalog and that of the files, several times."""
     from semsearch.collection import backup
 
-    copied, times = backup.copy_database, 0
+    copied, times = copy_database, 0
 
     def copy(connection, path):
         nonlocal times
@@ -249,7 +250,8 @@ def test_what_was_kept_can_be_searched_and_put_back(index, tmp_path):
     back_up(index, tmp_path / "backup")
     with open_for_writing(Layout(index)) as writer:
         put(writer, [document(70)])
-    kept = restore(tmp_path / "backup", index, replace=True).kept
+    kept = index / "kept-1"
+    assert restore(tmp_path / "backup", index, replace=True).kept == kept
     assert_index(kept, DOCUMENTS | {"d70": document(70)})
     restore(kept, index, replace=True)
     assert_index(index, DOCUMENTS | {"d70": document(70)})

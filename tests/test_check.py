@@ -443,4 +443,4 @@ def test_the_check_itself_never_fails_on_a_damaged_catalog(index):
 def test_findings_are_plain_data(index):
     damage(index, "UPDATE meta SET crc = 0")
     for finding in findings(index):
-        assert json.loads(json.dumps([finding.text, finding.is_note])) == list(finding)
+        assert json.loads(json.dumps(finding)) == list(finding)

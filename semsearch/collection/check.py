@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from semsearch import fs
 from semsearch.collection.check_catalog import catalog_problems
@@ -29,11 +29,18 @@ if TYPE_CHECKING:
 _MOST_LINES = 20
 
 
+Part = Literal["catalog", "vectors", "tokens", "derived"]
+
+
 class Finding(NamedTuple):
-    """One line of a check. A note is no damage: the next command that writes puts it right."""
+    """One line of a check. A note is no damage: the next command that writes puts it right.
+
+    ``part`` says what it is of; derived files and those of tokens are made again from the others.
+    """
 
     text: str
     is_note: bool = False
+    part: Part = "catalog"
 
     def __str__(self) -> str:
         return self.text
@@ -81,31 +88,32 @@ def _findings(connection: sqlite3.Connection, layout: Layout, opened: Opened) ->
     with snapshot_transaction(connection, layout.catalog):
         for lines in catalog_problems(connection):
             yield from _capped(layout, lines)
-        yield from _capped(layout, open_segments(connection, layout, opened))
+        yield from _capped(layout, open_segments(connection, layout, opened), "vectors")
         yield from _capped(layout, vid_problems(connection, opened))
-        yield from _capped(layout, open_tokens(connection, layout, tokens))
+        yield from _capped(layout, open_tokens(connection, layout, tokens), "tokens")
         yield from _capped(layout, _derived(connection, derived))
         yield from _orphans(connection, layout)
     for segment in opened.segments:
-        yield from _capped(layout, _hashed(segment.verify))
+        yield from _capped(layout, _hashed(segment.verify), "vectors")
     for file in tokens:
-        yield from _capped(layout, damaged_tokens(file))
+        yield from _capped(layout, damaged_tokens(file), "tokens")
     for row in derived:
         yield from _derived_files(layout, row)
 
 
-def _capped(layout: Layout, lines: Iterable[str]) -> Iterator[Finding]:
+def _capped(layout: Layout, lines: Iterable[str], part: Part = "catalog") -> Iterator[Finding]:
     """Findings of one kind: the first few, the number of the others, and why it ended early."""
     count = 0
     try:
         with database_errors(layout.catalog):
             for count, line in enumerate(lines, start=1):
                 if count <= _MOST_LINES:
-                    yield Finding(line)
+                    yield Finding(line, part=part)
     except SemsearchError as exc:
-        yield Finding(str(exc))
+        yield Finding(str(exc), part=part)
     if count > _MOST_LINES:
-        yield Finding(f"{layout.catalog}: ... and {count - _MOST_LINES} more of this kind")
+        text = f"{layout.catalog}: ... and {count - _MOST_LINES} more of this kind"
+        yield Finding(text, part=part)
 
 
 def _hashed(verify: Callable[[], None]) -> Iterator[str]:
@@ -127,12 +135,12 @@ def _derived_files(layout: Layout, row: catalog.CacheRow) -> Iterator[Finding]:
         try:
             sound = fs.sha256_of(path) == digest
         except FileNotFoundError:
-            yield Finding(f"{path}: the derived file is missing: {again}", is_note=True)
+            yield Finding(f"{path}: the derived file is missing: {again}", True, "derived")
         except OSError as exc:
-            yield Finding(f"{path}: cannot be read: {exc.strerror}")
+            yield Finding(f"{path}: cannot be read: {exc.strerror}", part="derived")
         else:
             if not sound:
-                yield Finding(f"{path}: the derived file is damaged: {again}")
+                yield Finding(f"{path}: the derived file is damaged: {again}", part="derived")
 
 
 def _orphans(connection: sqlite3.Connection, layout: Layout) -> Iterator[Finding]:

@@ -4,6 +4,7 @@
 2. The new index's files move into the folder: a name stands for what the file holds, so one that
    is replaced was the same or damaged.
 3. The new catalog is renamed over the old one: the only commit point.
+4. What only the old one named is removed; ``kept-N`` has it.
 
 Whatever stops it before 3 leaves the old index, after 3 the new one; the next writer removes what
 nothing names.
@@ -11,9 +12,11 @@ nothing names.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from semsearch import fs
+from semsearch.errors import StorageError
 from semsearch.store.database import roll_back_journal
 
 if TYPE_CHECKING:
@@ -40,11 +43,15 @@ def keep_and_replace(layout: Layout, new: Layout) -> Path:
             if (layout.folder / name).is_file():
                 fs.link(layout.folder / name, place / name)
         fs.sync_folder(place)
-    for name in _FOLDERS:
-        _move_all(new.folder / name, layout.folder / name)
+    moved = {name: _move_all(new.folder / name, layout.folder / name) for name in _FOLDERS}
     fs.remove(layout.folder / _JOURNAL)  # one that could not be rolled back, or the new one would
     fs.sync_folder(layout.folder)
     fs.rename_file(new.catalog, layout.catalog)
+    with suppress(StorageError):  # it is done: what is left over costs space alone
+        for name in _FOLDERS:
+            for path in _files(layout.folder / name):
+                if path.name not in moved[name]:
+                    fs.remove(path)
     return kept
 
 
@@ -56,10 +63,13 @@ def _link_all(source: Path, target: Path) -> None:
         fs.sync_folder(target)
 
 
-def _move_all(source: Path, target: Path) -> None:
-    for path in _files(source):
+def _move_all(source: Path, target: Path) -> set[str]:
+    """Move the files of a folder into another; returns their names."""
+    found = _files(source)
+    for path in found:
         fs.make_folder(target)
         fs.rename_file(path, target / path.name)
+    return {path.name for path in found}
 
 
 def _files(folder: Path) -> list[Path]:
