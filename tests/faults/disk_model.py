@@ -181,7 +181,8 @@ def _walk(
 class Lost:
     """How much of what was not synced is lost: ``everything``, ``nothing``, or what chance says.
 
-    By ``chance`` a folder loses its last changes, in ``any order`` any of them. What becomes of a file is decided once, whatever the number of its names.
+    By ``chance`` a folder loses its last changes, in ``any order`` any of them. What becomes of a
+    file is decided once, whatever the number of its names.
     """
 
     def __init__(self, random: np.random.Generator, how: str) -> None:

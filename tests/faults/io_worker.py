@@ -33,7 +33,7 @@ from semsearch.collection.swap import fresh_ids, swap_beside
 from semsearch.collection.writer import Writer, open_for_writing
 from semsearch.index import build, library
 from semsearch.lexical import engine
-from semsearch.store import catalog, database
+from semsearch.store import database
 from semsearch.store.catalog import EncoderRow
 from semsearch.types import Document
 from tests.faults.mutants import mutated
@@ -164,6 +164,9 @@ class World:
 
     @property
     def writer(self) -> Writer:
+        return self.open()
+
+    def open(self) -> Writer:
         if self._writer is None:
             self._open = ExitStack()
             self._writer = self._open.enter_context(open_for_writing(self.layout))
@@ -206,7 +209,7 @@ class World:
 
     def _reopen(self, _: int) -> None:
         self.close()
-        assert self.writer
+        self.open()
 
     def _fill(self, step: int) -> None:
         wanted = expected_after(self.seed, step).beside
@@ -233,7 +236,7 @@ class World:
         swap_beside(self.writer)
 
     def _forget(self, _: int) -> None:
-        assert self.writer
+        self.open()
         forget_beside(self.layout)
 
     def _backup(self, step: int) -> None:
@@ -325,7 +328,7 @@ def fail(shim: Shim, job: dict[str, Any]) -> dict[str, Any]:
     shim.start(root)
     world = World(root, job["seed"])
     if STEPS[step] not in ("adopt", "replace", "backup", "restore", "note", "reopen"):
-        assert world.writer
+        world.open()
     with failing(shim, job):
         try:
             world.perform(step)
@@ -412,11 +415,12 @@ def command(shim: Shim, job: dict[str, Any]) -> dict[str, Any]:
     root, trial = Path(job["root"]), Trial()
     before = descriptors()
     shim.start(root)
-    shown, errors = io.TextIOWrapper(io.BytesIO()), io.TextIOWrapper(io.BytesIO())
+    raw = io.BytesIO(), io.BytesIO()
+    shown, errors = (io.TextIOWrapper(stream, "utf-8") for stream in raw)
     with failing(shim, job), contextlib.redirect_stdout(shown), contextlib.redirect_stderr(errors):
         try:
             sys.argv = ["semsearch", *job["arguments"]]
-            trial.code = run() or 0
+            run()
         except SystemExit as exc:
             trial.code = int(exc.code or 0)
         except Exception as exc:  # noqa: BLE001 - the command line lets none through
@@ -425,8 +429,8 @@ def command(shim: Shim, job: dict[str, Any]) -> dict[str, Any]:
     for stream in (shown, errors):
         with contextlib.suppress(ValueError):
             stream.flush()
-    trial.shown = errors.buffer.getvalue().decode() + trial.shown  # type: ignore[attr-defined]
-    trial.message = shown.buffer.getvalue().decode()[:200]  # type: ignore[attr-defined]
+    trial.shown = raw[1].getvalue().decode() + trial.shown
+    trial.message = raw[0].getvalue().decode()[:200]
     return _told(job, trial, before)
 
 
@@ -471,7 +475,6 @@ def main() -> None:
     engine.load()
     import semsearch.cli.main  # noqa: F401
 
-    assert catalog
     shim = Shim()
     for line in sys.stdin:
         answer(shim, line)

@@ -36,7 +36,8 @@ def sync_calls() -> dict[str, tuple[str, int, str]]:
     for room in ROOMS:
         place = PACKAGE / room
         for path in [place] if place.is_file() else sorted(place.glob("*.py")):
-            for where, line, called in _calls(ast.parse(path.read_text(encoding="utf-8"))):
+            calls = _calls(ast.parse(path.read_text(encoding="utf-8")))
+            for where, line, called in sorted(calls, key=lambda call: call[1]):
                 module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
                 name = f"{module}.{where} without {called}"
                 number = sum(known == name or known.startswith(name + " #") for known in found)
@@ -76,7 +77,11 @@ def _without(name: str) -> Callable[[ExitStack], None]:
 def _synchronous(level: str) -> Callable[[ExitStack], None]:
     settings = [s for s in database._SETTINGS if "synchronous" not in s]
     chosen = (*settings, f"PRAGMA synchronous = {level}")
-    return lambda stack: stack.enter_context(mock.patch.object(database, "_SETTINGS", chosen))
+
+    def patch(stack: ExitStack) -> None:
+        stack.enter_context(mock.patch.object(database, "_SETTINGS", chosen))
+
+    return patch
 
 
 def _rename_first(stack: ExitStack) -> None:

@@ -48,7 +48,9 @@ UNSEEN = r"(index|index/beside)/lex/work/"
 """tantivy renames two files of its working folder by itself, without libc. Nothing of that folder
 is ever read after a crash: a writer clears it."""
 
-HOWS = ("everything", "nothing", "chance", "chance", "chance", "any order")
+HOWS = ("everything", "everything", "nothing", "chance", "chance", "any order")
+ROUND = (*dict.fromkeys(STEPS), "note", "note", "note")
+"""One of each kind, and the only step that replaces a file in place some times more."""
 
 
 @dataclass
@@ -93,25 +95,46 @@ class Crash:
 
 
 def crash_of(trace: Trace, seed: int, case: int) -> tuple[Crash, np.random.Generator]:
-    """Every kind of step is as likely as any other.
+    """Cases go round the kinds of steps; each round looks at another kind of moment.
 
-    Most of what can go wrong does so right after an acknowledgement, or between a sync and what
-    relies on it: so a quarter of the crashes come right after a step was acknowledged and lose
-    everything that they can, and half of the others when something was just synced or renamed.
+    Most of what can go wrong does so right after an acknowledgement or a commit of the catalog, or
+    between a sync and what relies on it: the first round's crashes come right after a step was
+    acknowledged and lose all that they can, the second's after a commit, the third's when something
+    was just synced or renamed, the fourth's anywhere.
     """
     random = np.random.default_rng([seed, case])
-    kind = str(random.choice(sorted(set(STEPS))))
+    round, slot = divmod(case, len(ROUND))
+    kind = ROUND[slot]
     step = int(random.choice([number for number, name in enumerate(STEPS) if name == kind]))
-    span = trace.steps[step]
-    if random.random() < 0.25:
+    span, turn = trace.steps[step], round + ROUND[:slot].count(kind)
+    if turn % 4 == 0:
         return Crash(span.stop, "everything", step), random
-    places = np.arange(span.start, span.stop + 1)
-    if random.random() < 0.5:
-        telling = ("sync", "rename", "unlink", "link", "mark")
-        places = np.array([at + 1 for at in span if trace.operations[at].name in telling])
-    after = int(random.choice(places))
+    places = (_commits, _telling, _any)[turn % 4 - 1](trace.operations, span)
+    places = places or _telling(trace.operations, span)
+    after = places[(seed + turn) % len(places)]
+    if turn % 4 == 3 or len(places) > 8:
+        after = int(random.choice(places))
     done = step if after == span.stop else step - 1
     return Crash(after, str(random.choice(HOWS)), done), random
+
+
+def _commits(operations: list[Operation], span: range) -> list[int]:
+    """When a journal of SQLite's has just gone, and when that is synced."""
+    gone = [at for at in span if _is_commit(operations[at])]
+    return sorted({place for at in gone for place in (at + 1, at + 2) if place <= span.stop})
+
+
+def _is_commit(op: Operation) -> bool:
+    return op.name == "unlink" and op.path.endswith("catalog.db-journal")
+
+
+def _telling(operations: list[Operation], span: range) -> list[int]:
+    telling = ("sync", "rename", "unlink", "link")
+    return [at + 1 for at in span if operations[at].name in telling] or [span.stop]
+
+
+def _any(_: list[Operation], span: range) -> list[int]:
+    return list(range(span.start, span.stop + 1))
 
 
 def images(trace: Trace, seed: int, cases: Sequence[int]) -> Iterator[tuple[int, Crash, Image]]:
@@ -286,36 +309,58 @@ def run(seed: int, cases: Sequence[int], folder: Path) -> Outcome:
     return outcome
 
 
-EQUIVALENT: dict[str, str] = {}
+_BY_SQLITE = "SQLite has synced it: the file before it commits, its folder once the journal is gone"
+EQUIVALENT = {
+    "store.database._migrate without sync_folder": _BY_SQLITE,
+    "collection.swap._keep without sync_file": _BY_SQLITE,
+    "collection.swap._keep without sync_folder": _BY_SQLITE,
+    "collection.backup._copy_whole without sync_file": _BY_SQLITE,
+    "collection.backup._copy_sound without sync_folder": _BY_SQLITE,
+    "collection.replace.keep_and_replace without sync_folder #2": (
+        "it matters only where the journal of a damaged catalog could not be rolled back"
+    ),
+    "lexical.writer._publish without sync_file": (
+        "tantivy has synced what the link names; a copy, where there are no links, needs it"
+    ),
+}
+"""Calls that nothing here can miss, and why. They stay: each is the word of its own function that
+something is durable, and costs one sync in an operation that is rare."""
 
 
 def run_mutants(seed: int, cases: Sequence[int], folder: Path) -> Outcome:
     """Each mutant is crashed until that is noticed."""
-    outcome = Outcome(len(cases))
     names = mutants.names()
+    chosen = [case for case in cases if case < len(names)]
+    outcome = Outcome(len(chosen), {"caught": 0, "most crashes": 0, "equivalent": 0})
     with IoWorker() as worker, small():
-        for case in cases:
-            if case >= len(names):
-                continue
+        for case in chosen:
             name = names[case]
-            trace = record(worker, folder / "run", seed, name)
-            taken = 0
-            for taken, wrong in _crashes(trace, seed, folder):
-                if wrong:
-                    break
+            taken = _caught_after(record(worker, folder / "run", seed, name), seed, folder)
+            if name in EQUIVALENT:
+                outcome.count("equivalent")
+                if taken:
+                    outcome.failures.append(f"case {case}: {name}: is caught, so not equivalent")
+            elif not taken:
+                outcome.failures.append(f"case {case}: {name}: not caught in {WITHIN} crashes")
             else:
-                taken = 0
-            print(f"   {name}: {taken or 'NOT CAUGHT'} {wrong if taken else ''}", flush=True)
+                outcome.count("caught")
+                outcome.highest("most crashes", taken)
+                outcome.figures[name] = taken
     return outcome
 
 
-def _crashes(trace: Trace, seed: int, folder: Path) -> Iterator[tuple[int, str | None]]:
-    for number in range(1, WITHIN + 1):
+def _caught_after(trace: Trace, seed: int, folder: Path) -> int:
+    """How many crashes it takes until something is wrong; 0 if nothing ever is."""
+    for number in range(WITHIN):
         for _, crash, image in images(trace, seed, [number]):
-            yield number, try_image(image, folder / f"m{number}", trace.seed, crash)
+            if try_image(image, folder / f"crash-{number}", trace.seed, crash):
+                return number + 1
+    return 0
 
 
 CAMPAIGNS = (
-    Campaign("power", "0 failures", 70, 1000, run),
-    Campaign("mutants", f"each caught within {WITHIN} crashes", 8, 64, run_mutants),
+    Campaign("power", "0 failures", 80, 1000, run),
+    Campaign(
+        "mutants", f"each caught within {WITHIN} crashes", 10, len(mutants.names()), run_mutants
+    ),
 )
