@@ -50,6 +50,10 @@ class Mismatch(SemsearchError):
     """The index belongs to another model, or to another version of semsearch."""
 
 
+SEE_CHECK = "run `semsearch check`, which tells what is left and how to repair it"
+"""What to do about a damaged index: the end of most messages of ``Corrupt``."""
+
+
 class Corrupt(SemsearchError):
     """A damaged file; the message names it and the command that repairs it."""
 

@@ -529,7 +529,7 @@ def test_settings_that_keep_data_safe_are_on(index):
     }
     database.close()
     assert values == {
-        "journal_mode": "delete", "synchronous": 2, "foreign_keys": 1, "trusted_schema": 0,
+        "journal_mode": "delete", "synchronous": 3, "foreign_keys": 1, "trusted_schema": 0,
         "cache_spill": 0,
     }  # fmt: skip
 

@@ -124,8 +124,10 @@ def _report(folder: str, findings: Sequence[Finding], as_json: bool) -> None:
     else:
         for what, state in working.items():
             click.echo(f"{what}: {state}")
+    if hopeless:
+        raise click.ClickException(one_line(hopeless))
     problems = count(len(damage), "problem")
-    raise click.ClickException(one_line(f"{folder}: {problems}: {_advice(repair, hopeless)}"))
+    raise click.ClickException(one_line(f"{folder}: {problems}: {_advice(repair)}"))
 
 
 def _only_derived(damage: Sequence[Finding]) -> bool:
@@ -133,9 +135,7 @@ def _only_derived(damage: Sequence[Finding]) -> bool:
     return all(finding.part in ("derived", "tokens") for finding in damage)
 
 
-def _advice(repair: Repair | None, hopeless: str) -> str:
-    if hopeless:
-        return hopeless
+def _advice(repair: Repair | None) -> str:
     if repair is None:
         return (
             "nothing is lost: `semsearch check --repair` (or `semsearch compact`, with"

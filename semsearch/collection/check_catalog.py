@@ -49,10 +49,7 @@ def _stream(connection: sqlite3.Connection, query: str) -> Iterator[tuple[Any, .
 
 
 def _damaged(table: str, key: Any) -> str:
-    return (
-        f"catalog.db: row {key!r} of table {table} is damaged:"
-        " put a copy of the index back, or index again"
-    )
+    return f"catalog.db: row {key!r} of table {table} is damaged"
 
 
 def _integrity(connection: sqlite3.Connection) -> Iterator[str]:

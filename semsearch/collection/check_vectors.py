@@ -42,10 +42,7 @@ def open_segments(connection: sqlite3.Connection, layout: Layout, opened: Opened
             yield (
                 str(exc)
                 if isinstance(exc, Corrupt)
-                else (
-                    f"{path}: the vector file cannot be read ({exc.strerror}): put a copy of"
-                    " the index back, or delete the index and index again"
-                )
+                else f"{path}: the vector file cannot be read ({exc.strerror})"
             )
             continue
         if (segment.n, int(vids[0]), int(vids[-1])) != (row.n, row.first_vid, row.last_vid):
@@ -91,14 +88,14 @@ def _compared(
     while passage is not None or vector is not None:
         if vector is None or (passage is not None and passage < vector):
             if not any(first <= (passage or 0) <= last for first, last in lost):
-                yield f"catalog.db: passage {passage} has no vector: index again"
+                yield f"catalog.db: passage {passage} has no vector"
             passage = next(passages, None)
         elif passage is None or vector < passage:
-            yield f"catalog.db: vector {vector} has no passage: index again"
+            yield f"catalog.db: vector {vector} has no passage"
             vector = next(vectors, None)
         else:
             passage, previous = next(passages, None), vector
             vector = next(vectors, None)
             while vector == previous:
-                yield f"catalog.db: passage {previous} has more than one vector: index again"
+                yield f"catalog.db: passage {previous} has more than one vector"
                 vector = next(vectors, None)

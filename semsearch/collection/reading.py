@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from semsearch.errors import Corrupt
+from semsearch.errors import SEE_CHECK, Corrupt
 from semsearch.lexical.languages import NONE
 from semsearch.store import catalog, passages
 from semsearch.store.database import database_errors
@@ -69,7 +69,7 @@ def recorded_reading(snapshot: Snapshot, connection: sqlite3.Connection) -> Read
         return Reading(float(found["unknown"]), bool(found["foreign"]))
     except (KeyError, TypeError, ValueError) as exc:
         raise Corrupt(
-            f"{snapshot.layout.catalog}: not what is noted of reading: {text[:80]!r}: index again"
+            f"{snapshot.layout.catalog}: not what is noted of reading: {text[:80]!r}: {SEE_CHECK}"
         ) from exc
 
 

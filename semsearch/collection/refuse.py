@@ -31,6 +31,7 @@ def refuse_lost_catalog(layout: Layout) -> None:
         return
     if any(layout.segments.glob("s-*.vec")):
         raise Corrupt(
-            f"{layout.catalog}: the catalog is missing, but its vectors are there: restore a"
-            f" backup of it, or delete {layout.folder} and index again"
+            f"{layout.catalog}: the catalog is missing, but its vectors are there: put a copy of"
+            f" it back, or a backup (`semsearch restore BACKUP -i {layout.folder} --replace`), or"
+            " delete the folder and index again"
         )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from semsearch.collection.layout import Layout
 from semsearch.collection.rows import StoredRows
 from semsearch.collection.tokens import StoredTokens, token_format
-from semsearch.errors import Corrupt, StorageError
+from semsearch.errors import SEE_CHECK, Corrupt, StorageError
 from semsearch.store import catalog, passages
 from semsearch.store.database import snapshot_transaction
 from semsearch.store.rows import check_row
@@ -90,10 +90,7 @@ def take_snapshot(connection: sqlite3.Connection, layout: Layout) -> Snapshot:
             return _read(connection, layout)
         except FileNotFoundError as exc:
             if attempt == _ATTEMPTS - 1:
-                raise Corrupt(
-                    f"{exc.filename}: the vector file is missing: put a copy of it back, or delete"
-                    " the index and index again"
-                ) from exc
+                raise Corrupt(f"{exc.filename}: the vector file is missing: {SEE_CHECK}") from exc
         except OSError as exc:
             reason = os.strerror(exc.errno) if exc.errno else str(exc)
             raise StorageError(f"{exc.filename or layout.folder}: cannot read: {reason}") from exc
@@ -171,7 +168,4 @@ def _check(snapshot: Snapshot, rotations: set[int | None]) -> None:
 
 
 def _lost(snapshot: Snapshot, what: str) -> Corrupt:
-    return Corrupt(
-        f"{snapshot.layout.catalog}: {what}: run `semsearch check`, then put a copy of the"
-        " index back, or index again"
-    )
+    return Corrupt(f"{snapshot.layout.catalog}: {what}: {SEE_CHECK}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from semsearch.collection.reader import Reader
-from semsearch.errors import Corrupt
+from semsearch.errors import SEE_CHECK, Corrupt
 from semsearch.ranking.diversity import diversify
 from semsearch.search.owners import Ranked
 from semsearch.store.filters import Filter, matches
@@ -52,10 +52,7 @@ def read_hits(reader: Reader, ranking: Sequence[Ranked], conditions: Filter) -> 
         passage, row = rows[ranked.vid]
         found = row.document
         if not matches(found.metadata, conditions):
-            raise Corrupt(
-                f"{reader.layout.catalog}: the filter's index is damaged: run"
-                " `semsearch check`, then index again"
-            )
+            raise Corrupt(f"{reader.layout.catalog}: the filter's index is damaged: {SEE_CHECK}")
         start, end = passage.start, passage.end
         piece = found.content[start:end]
         hits.append(

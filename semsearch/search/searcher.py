@@ -15,7 +15,7 @@ import numpy as np
 
 from semsearch.collection.reader import Reader, StaleSnapshot
 from semsearch.collection.snapshot import Snapshot
-from semsearch.errors import Corrupt, UsageError
+from semsearch.errors import SEE_CHECK, Corrupt, UsageError
 from semsearch.ranking.settings import DEFAULT_RANKING, Ranking
 from semsearch.search.candidates import CandidateSource
 from semsearch.search.explain import Explainer, setting_of
@@ -293,7 +293,4 @@ class Searcher:
                 return found
             except StaleSnapshot:  # purged or replaced by a commit meanwhile
                 continue
-        raise Corrupt(
-            f"{self.reader.layout.catalog}: passages without a row: run `semsearch check`, then"
-            " put a copy of the index back, or index again"
-        )
+        raise Corrupt(f"{self.reader.layout.catalog}: passages without a row: {SEE_CHECK}")

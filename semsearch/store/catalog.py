@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from semsearch.errors import Corrupt
+from semsearch.errors import SEE_CHECK, Corrupt
 from semsearch.store.rows import canonical_json, check_row, row_crc
 
 if TYPE_CHECKING:
@@ -113,10 +113,7 @@ def _rows(
 def _row(connection: sqlite3.Connection, table: str, column: str, key: int) -> Any:
     rows = _rows(connection, table, f"WHERE {column} = ?", (key,))
     if not rows:
-        raise Corrupt(
-            f"catalog.db: row {key} of table {table} is missing:"
-            " put a copy of the index back, or index again"
-        )
+        raise Corrupt(f"catalog.db: row {key} of table {table} is missing: {SEE_CHECK}")
     return rows[0]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semsearch import fs
-from semsearch.errors import Corrupt, Mismatch, NotFound, StorageError
+from semsearch.errors import SEE_CHECK, Corrupt, Mismatch, NotFound, StorageError
 from semsearch.store import schema
 from semsearch.store.schema import APPLICATION_ID
 
@@ -195,9 +195,7 @@ def _translated(exc: sqlite3.OperationalError, path: Path) -> Exception:
 
 def _unreadable(exc: Exception, path: Path) -> Corrupt:
     said = " ".join(str(exc).split())  # a damaged schema is quoted with its line breaks
-    return Corrupt(
-        f"{path}: the catalog is damaged ({said}): put a copy of the index back, or index again"
-    )
+    return Corrupt(f"{path}: the catalog is damaged ({said}): {SEE_CHECK}")
 
 
 def _connect(path: Path) -> sqlite3.Connection:

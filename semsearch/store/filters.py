@@ -16,7 +16,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from semsearch.errors import Corrupt, UsageError
+from semsearch.errors import SEE_CHECK, Corrupt, UsageError
 from semsearch.store.rows import is_utf8
 from semsearch.types import Metadata
 
@@ -226,4 +226,4 @@ def _metadata(
                 yield doc_id, json.loads(meta)
             except ValueError as exc:
                 message = f"catalog.db: the metadata of document row {doc_id} is damaged"
-                raise Corrupt(f"{message}: put a copy of the index back, or index again") from exc
+                raise Corrupt(f"{message}: {SEE_CHECK}") from exc

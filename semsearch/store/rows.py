@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from typing import Any
 
-from semsearch.errors import Corrupt
+from semsearch.errors import SEE_CHECK, Corrupt
 
 BATCH = 500
 """Rows asked for in one statement."""
@@ -54,10 +54,7 @@ def check_row(
 ) -> None:
     """Raise Corrupt when a fetched row does not have the CRC it was written with."""
     if row_crc(values) ^ stamp_crc(deleted) != crc:
-        raise Corrupt(
-            f"catalog.db: row {key!r} of table {table} is damaged: "
-            "run `semsearch check`, then put a copy of the index back, or index again"
-        )
+        raise Corrupt(f"catalog.db: row {key!r} of table {table} is damaged: {SEE_CHECK}")
 
 
 def sound_rows(connection: sqlite3.Connection, table: str) -> list[Any]:

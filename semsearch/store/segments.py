@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from semsearch.errors import SEE_CHECK
 from semsearch.store.blocks import BlockFile, NewBlockFile
 
 if TYPE_CHECKING:
@@ -58,9 +59,7 @@ class Segment(BlockFile):
     """
 
     magic = MAGIC
-    damage = (
-        "the vector file is damaged: put a copy of it back, or delete the index and index again"
-    )
+    damage = f"the vector file is damaged: {SEE_CHECK}"
 
     def __init__(self, path: Path, sha256: str) -> None:
         super().__init__(path, sha256)
