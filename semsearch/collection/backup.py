@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import IO
 
 from semsearch import fs
+from semsearch.collection.beside import size_of
 from semsearch.collection.check import FILES_OF, check_index
 from semsearch.collection.layout import Layout
 from semsearch.collection.reader import Reader
 from semsearch.collection.replace import keep_and_replace
 from semsearch.errors import Corrupt, InputError, StorageError
+from semsearch.resources import require_space
 from semsearch.store import catalog
 from semsearch.store.database import copy_database, database_errors
 
@@ -87,6 +89,7 @@ def _require_free(target: Path) -> None:
 
 def _copy_sound(reader: Reader, place: Layout) -> Backup:
     """Copy an index into an empty folder. Raises Corrupt unless the copy is sound."""
+    require_space(place.folder, own_bytes(reader.layout), "a copy of the index")
     _copy_whole(reader, place)
     with Reader(place.folder) as copy:
         for finding in check_index(copy):
@@ -98,8 +101,14 @@ def _copy_sound(reader: Reader, place: Layout) -> Backup:
                 )
         newest = catalog.generation(copy.connection)
     fs.sync_folder(place.folder)
-    size = sum(path.stat().st_size for path in place.folder.rglob("*") if path.is_file())
-    return Backup(newest.gen, newest.n_document, size)
+    return Backup(newest.gen, newest.n_document, own_bytes(place))
+
+
+def own_bytes(layout: Layout) -> int:
+    """Bytes of an index's own files: neither what is beside it nor what was kept."""
+    folders = (layout.segments, layout.ann, layout.lexical)
+    catalog_bytes = layout.catalog.stat().st_size if layout.catalog.is_file() else 0
+    return catalog_bytes + sum(map(size_of, folders))
 
 
 def _copy_whole(reader: Reader, place: Layout) -> None:

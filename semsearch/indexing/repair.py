@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semsearch import fs
+from semsearch.collection.backup import own_bytes
 from semsearch.collection.check import check_index
 from semsearch.collection.layout import Layout
 from semsearch.collection.lexical_cache import build_lexical_cache
@@ -22,6 +23,7 @@ from semsearch.collection.vector_build import build_vector_cache
 from semsearch.collection.writer import open_for_writing
 from semsearch.errors import Corrupt
 from semsearch.indexing.rebuild import Load, Rebuilding
+from semsearch.resources import require_space
 
 
 @dataclass
@@ -79,6 +81,7 @@ def repair(
     if not layout.catalog.is_file():
         open_salvage(layout).close()  # says that there is none
     with fs.exclusive_lock(layout.lock):
+        require_space(layout.folder, own_bytes(layout), "a repaired copy")
         salvage = open_salvage(layout)
         try:
             with fs.temporary_folder(layout.folder) as place:
