@@ -15,17 +15,20 @@ DEVELOPMENT := $(VENV)/semsearch-development-$(KEY)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq -c constraints.txt
 EDITABLE := --build-constraint constraints.txt -e
 
-.PHONY: help demo test interop bench clean
+.PHONY: help demo test test-faults interop bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
+	@awk -F ':.*## ' '/^[a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: $(RUNTIME)  ## index the standard library's documentation, question it, evaluate the answers
 	@$(BIN)/semsearch demo
 
 test: $(DEVELOPMENT)  ## run every check: format, lint, types, docs, tests with coverage, the wheel
 	@$(BIN)/python -m tests.check
+
+test-faults: $(DEVELOPMENT)  ## kill, cut the power, flip bits ... at full size (about an hour): see RELIABILITY.md
+	@$(BIN)/python -m tests.faults
 
 interop: $(DEVELOPMENT)  ## compare with MTEB, BEIR, ir_measures and ranx, in an environment of their own
 	@$(BIN)/python -m tests.interop
