@@ -31,10 +31,17 @@ from semsearch.training.memory import memory_advice
 from semsearch.training.preparing import Prepared, prepare, read_all, require_extra
 from semsearch.training.recipe import SCRATCH, Recipe, Training
 from semsearch.training.recipe_file import recipe_digest
+from semsearch.training.room import require_room_to_train
 from semsearch.training.rows import Rows
 from semsearch.training.tables import to_table
 from semsearch.training.trained import Trained
-from semsearch.training.watching import NoWatch, Watch, measured, watching_callback
+from semsearch.training.watching import (
+    NoWatch,
+    Watch,
+    measured,
+    stopping_at_a_checkpoint,
+    watching_callback,
+)
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
@@ -75,6 +82,7 @@ def train(
     prepared = prepare(recipe, rows, Path(root), device, watch)
     if strict:
         refuse_findings(prepared.findings)
+    require_room_to_train(prepared, work.folder)
     with (
         work.open(fresh=fresh),
         quiet(),
@@ -126,7 +134,8 @@ def _train(prepared: Prepared, work: Work, watch: Watch, began: float) -> Traine
         log.warning("going on from step %s of a run that was stopped", f"{resumed:,}")
     watch.stage("training")
     set_seed(prepared.recipe.seed)  # measuring draws numbers, and is not done twice
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with stopping_at_a_checkpoint():
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     merge_lora(prepared.model)
     _require_numbers(prepared.model)
     best = trainer.state.best_global_step if prepared.training.load_best_model_at_end else None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from semsearch import stopping
 from semsearch.training.checkpoints import sync_checkpoint
 
 if TYPE_CHECKING:
@@ -38,6 +41,15 @@ class NoWatch:
         """Ignored."""
 
 
+def stopping_at_a_checkpoint() -> AbstractContextManager[None]:
+    """Let a signal wait for the end of its step, which then makes a checkpoint.
+
+    Of several processes each would wait for the others: there a signal stops at once.
+    """
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    return stopping.deferred() if alone else nullcontext()
+
+
 _LOGGED = ("loss", "learning_rate", "grad_norm", "epoch")
 
 
@@ -50,6 +62,7 @@ def watching_callback(watch: Watch) -> TrainerCallback:
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             watch.step(state.global_step, state.max_steps)
+            control.should_save |= stopping.requested()
             self._log_with_checkpoint(control)
 
         def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -74,6 +87,7 @@ def watching_callback(watch: Watch) -> TrainerCallback:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             if args.should_save and folder.is_dir():
                 sync_checkpoint(folder)
+            stopping.check()
 
     return Watching()
 

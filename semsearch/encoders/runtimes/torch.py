@@ -268,7 +268,7 @@ def translated() -> Iterator[None]:
 
     try:
         yield
-    except torch.OutOfMemoryError as exc:
+    except (torch.OutOfMemoryError, MemoryError) as exc:
         raise OutOfMemory(str(exc)) from exc
     except RuntimeError as exc:
         if "memory" in str(exc):  # the CPU's allocator has no error class of its own
