@@ -58,6 +58,8 @@ def look_at_software(deep: bool) -> Findings:
     yield _faiss()
     if deep:
         yield from _imports()
+    else:
+        yield Finding(TOPIC, "imports", "not tried here: --deep does, and encodes a sentence")
 
 
 def _sqlite() -> Finding:
