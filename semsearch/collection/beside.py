@@ -150,8 +150,7 @@ def settle(layout: Layout, snapshot: Snapshot) -> None:
         if layout.beside.folder.is_dir():
             fs.remove_folder(layout.beside.folder)
         fs.rename_folder(path, layout.beside.folder)
-    if layout.beside.folder.is_dir():
-        _sweep_words(layout, snapshot)
+    _sweep_words(layout, snapshot)
 
 
 def _kept(layout: Layout) -> Iterator[tuple[int, Path]]:
@@ -162,9 +161,12 @@ def _kept(layout: Layout) -> Iterator[tuple[int, Path]]:
 
 
 def _sweep_words(layout: Layout, snapshot: Snapshot) -> None:
-    """Remove files of words that came from the index beside, or went there."""
-    named = lexical_names(snapshot)
-    if layout.lexical.is_dir():
-        for path in sorted(layout.lexical.iterdir()):
-            if path.is_file() and path.name not in named:
-                fs.remove(path)
+    """Remove files of words that no commit names: of a killed run, or of the index beside."""
+    if not layout.lexical.is_dir():
+        return
+    from semsearch.lexical import files  # a query that starts cold does without
+
+    if (work := layout.lexical / files.WORK).is_dir():
+        files.clear(work)
+    for path in files.unlisted(layout.lexical, lexical_names(snapshot)):
+        fs.remove(path)

@@ -23,6 +23,8 @@ WORTH_REMEMBERING = 64 << 20
 """Bytes of a whole folder from which hashes are remembered."""
 
 META = "meta.json"
+WORK = "work"
+"""The folder inside in which tantivy works; a killed run leaves it."""
 
 _PATIENCE = 200
 """Hundredths of a second."""

@@ -8,6 +8,7 @@ files that are on disk, and opening with that state goes back to it whatever hap
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,8 +32,8 @@ log = logging.getLogger("semsearch")
 
 HEAP_BYTES = 64 << 20
 _LEAST_HEAP_BYTES = 15 << 20
-_WORK = "work"
 _CLOSED = "{}: the lexical writer is closed: open it again"
+_OS_ERROR = re.compile(r"(?:os error |code: )(\d+)")
 _MOST_PENDING = 64 << 20
 """Characters; tantivy counts waiting passages, not their size, so very long ones are held back."""
 
@@ -59,7 +60,7 @@ class LexicalWriter:
         if heap_bytes < _LEAST_HEAP_BYTES * threads or threads < 1:
             raise UsageError(f"each thread of the lexical writer needs {_LEAST_HEAP_BYTES} bytes")
         self._folder = folder
-        self._work = folder / _WORK
+        self._work = folder / files.WORK
         self._heap_bytes = heap_bytes
         self._threads = threads
         self._language = language
@@ -235,5 +236,8 @@ class LexicalWriter:
             with fs.storage_errors(self._folder):
                 yield
         except ValueError as exc:  # how tantivy reports a failed write
+            if number := _OS_ERROR.search(str(exc)):
+                with fs.storage_errors(self._folder):
+                    raise OSError(int(number[1]), str(exc)) from exc
             raise StorageError(f"{self._folder}: cannot write the lexical index: {exc}") from exc
         self._broken = False
