@@ -9,9 +9,7 @@ killed. Points are the steps of ``semsearch.fs`` and what the libraries write an
 
 import os
 import shutil
-import signal
 import sys
-import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -23,6 +21,7 @@ from transformers.trainer_callback import TrainerState
 from semsearch import fs
 from semsearch.training.recipe_file import read_recipe
 from semsearch.training.run import train
+from tests.faults.kill_worker import Kill, run_fork, say, watch
 from tests.training_sets import small_recipe, trained, write_easy
 
 IMPORTED = (
@@ -35,10 +34,6 @@ IMPORTED = (
     "transformers.models.bert.modeling_bert",
     "transformers.models.mpnet.modeling_mpnet",
 )
-
-
-def say(line: str) -> None:
-    os.write(1, f"{line}\n".encode())
 
 
 def warm_up(folder: Path) -> None:
@@ -64,16 +59,11 @@ def before(owner: Any, name: str, point: Callable[[str], None]) -> None:
 
 
 def watch_points(name: str, occurrence: int) -> None:
-    seen = 0
-
-    def point(step: str) -> None:
-        nonlocal seen
+    def tell(line: str) -> None:
         if not name:
-            say(step)
-        seen += step == name
-        if seen == occurrence and step == name:
-            os.kill(os.getpid(), signal.SIGKILL)
+            say(line.removeprefix("point "))
 
+    point = watch(Kill(name, occurrence), tell)
     fs.hook = point
     before(torch, "save", point)
     before(shutil, "rmtree", point)
@@ -83,24 +73,16 @@ def watch_points(name: str, occurrence: int) -> None:
 
 
 def run(root: str, recipe: str, output: str, name: str, occurrence: str) -> None:
-    start = time.perf_counter()
-    child = os.fork()
-    if child == 0:
-        status = 1
+    def work() -> None:
         try:
             if name != "time":
                 watch_points(name, int(occurrence))
             train(read_recipe(recipe), output, root=root, device="cpu")
-            status = 0
-        except BaseException as exc:  # noqa: BLE001 # told, as nobody else will
+        except BaseException as exc:  # told, as nobody else will
             say(f"{type(exc).__name__} {exc}".replace("\n", " "))
-        finally:
-            os._exit(status)
-    if name == "time":
-        time.sleep(float(occurrence))
-        os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    say(f"end {status} {time.perf_counter() - start:.6f}")
+            raise
+
+    run_fork(work, float(occurrence) if name == "time" else None)
 
 
 def main() -> None:
