@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 
 from semsearch.collection.layout import Layout
-from semsearch.collection.tokens import AGAIN, open_token_file
+from semsearch.collection.tokens import AGAIN, map_token_file
 from semsearch.errors import Corrupt
 from semsearch.store import catalog
 from semsearch.store.token_files import TokenFile
@@ -20,7 +20,7 @@ def open_tokens(
         if row.tok_name is None:
             continue
         try:
-            opened.append(open_token_file(layout, row))
+            opened.append(map_token_file(layout, row))
         except FileNotFoundError:
             yield f"{layout.segments / row.tok_name}: the token vectors are missing: {AGAIN}"
         except (Corrupt, OSError) as exc:

@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from semsearch.errors import Corrupt
+from semsearch.errors import Corrupt, StorageError
 from semsearch.maxsim import Codes, TokenCodec
 from semsearch.store.recent_tokens import RecentTokens
 from semsearch.store.token_files import (
@@ -72,6 +72,7 @@ class StoredTokens:
         self._recent = None if made is None else RecentTokens(recent, made)
         self.recent_bytes = sum(map(len, filter(None, recent)))
         self._files: dict[int, TokenFile | None] = {}
+        self._unread = ""
         # those that an earlier snapshot opened stay open, so that blocks are checked only once
         self._kept = [_OPEN.get(_key(self._path(i), row)) for i, row in enumerate(segments)]
         self._starts = np.cumsum([0, *(row.n for row in segments), len(recent)])
@@ -116,6 +117,16 @@ class StoredTokens:
         ]
         return np.concatenate(found).astype(np.int64)
 
+    def require_read(self) -> None:
+        """Refuse to write what was read if a file that is there could not be read.
+
+        Raises StorageError: its codes would be lost, though they may be sound.
+        """
+        if self._unread:
+            raise StorageError(
+                f"{self._unread}: run again, or delete the file to go on without its token vectors"
+            )
+
     def _counts(self, number: int) -> Ints:
         try:
             source = self._source(number)
@@ -156,7 +167,8 @@ class StoredTokens:
                 if (self._layout.segments / self._segments[number].name).exists():
                     self._give_up(number, "the token vectors are missing")  # else merged away
             except OSError as exc:
-                self._give_up(number, f"cannot read: {exc.strerror or exc}")
+                self._unread = f"{self._path(number)}: cannot read: {exc.strerror or exc}"
+                self._give_up(number, self._unread)
             except Corrupt as exc:
                 self._give_up(number, str(exc))
         return self._files[number]
@@ -190,15 +202,23 @@ def _one(source: TokenFile | RecentTokens, row: Ints) -> Codes:
 
 
 def in_parts(tokens: StoredTokens, ordinals: Ints) -> Iterator[Codes]:
-    """The codes of these rows, some at a time; a count is ``NOT_STORED`` for one without."""
+    """The codes of these rows, some at a time; a count is ``NOT_STORED`` for one without.
+
+    Raises StorageError, as ``StoredTokens.require_read`` does.
+    """
     for start in range(0, len(ordinals), _PART):
         present, found = tokens.take(ordinals[start : start + _PART])
+        tokens.require_read()
         yield Codes(found.codes, np.where(present, found.counts, NOT_STORED))
 
 
 def codes_of_each(tokens: StoredTokens, ordinals: Ints) -> list[NDArray[np.uint8] | None]:
-    """The codes of each of these rows, uint8 (c, width); None for one without."""
+    """The codes of each of these rows, uint8 (c, width); None for one without.
+
+    Raises StorageError, as ``StoredTokens.require_read`` does.
+    """
     present, found = tokens.take(ordinals)
+    tokens.require_read()
     each = np.split(found.codes, np.cumsum(found.counts)[:-1]) if len(ordinals) else []
     return [own if there else None for own, there in zip(each, present.tolist(), strict=True)]
 
@@ -216,13 +236,23 @@ def open_token_file(layout: Layout, row: SegmentRow) -> TokenFile:
 
     Raises Corrupt, FileNotFoundError and other OSErrors.
     """
+    key = _key(layout.segments / (row.tok_name or ""), row)
+    file = _OPEN.get(key)
+    if file is None:
+        file = _OPEN[key] = map_token_file(layout, row)
+    return file
+
+
+def map_token_file(layout: Layout, row: SegmentRow) -> TokenFile:
+    """The token file as it is on disk now, whoever has one of this name open.
+
+    Raises what ``open_token_file`` does.
+    """
     name = row.tok_name or ""
     path = layout.segments / name
     if not _NAME.fullmatch(name):
         raise Corrupt(f"{layout.catalog}: {name!r} is no name of a token file: refused")
-    file = _OPEN.get(_key(path, row))
-    if file is None:
-        file = _OPEN[_key(path, row)] = TokenFile(path, row.tok_sha256 or "")
+    file = TokenFile(path, row.tok_sha256 or "")
     if file.n != row.n:
         raise Corrupt(f"{path}: token vectors of {file.n} passages beside {row.n} vectors")
     return file
