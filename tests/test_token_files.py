@@ -1,7 +1,7 @@
 """Token files: read as written, never read wrong, and never needed to search.
 
 That the codes follow their passages through every operation and every kill is shown with the
-vectors' (test_collection, test_crash); this is what token files have beside those.
+vectors' (test_collection, test_faults_kills); this is what token files have beside those.
 """
 
 import logging

@@ -140,7 +140,7 @@ def watch(kill: Kill, tell: Callable[[str], None] = say) -> Callable[[str], None
             counting = kill.step is None or name == f"step {kill.step}"
             return
         seen += counting and kill.point in ("", name)
-        reached = counting and seen == kill.occurrence and kill.point in ("", name)
+        reached = counting and seen >= kill.occurrence and kill.point in ("", name)
         if kill.occurrence and (reached or over) and not doomed:
             doomed = True
             die(kill.delay)
