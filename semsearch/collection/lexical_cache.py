@@ -20,7 +20,7 @@ from semsearch.collection.language import (
     recorded_language,
 )
 from semsearch.collection.snapshot import Snapshot
-from semsearch.errors import Corrupt, Mismatch, MissingExtra
+from semsearch.errors import SEE_CHECK, Corrupt, Mismatch, MissingExtra
 from semsearch.lexical.languages import ENGLISH
 from semsearch.store import catalog, passages
 from semsearch.store.database import database_errors
@@ -127,8 +127,11 @@ def open_lexical(
     try:
         parts, covered = _recorded(snapshot, require_current)
         if covered < snapshot.last_vid:
-            parts += _uncovered(snapshot, connection, covered)
+            with database_errors(snapshot.layout.catalog):
+                texts = list(_live_texts(connection, covered, snapshot))
             require_current(snapshot, KIND)
+            _require_all(snapshot, covered, len(texts))
+            parts += _uncovered(snapshot, connection, texts)
     except MissingExtra as exc:
         log.warning("%s; searching dense only", exc)
         return None
@@ -152,11 +155,11 @@ def _recorded(
     return [index], state.last_vid
 
 
-def _uncovered(snapshot: Snapshot, connection: sqlite3.Connection, covered: int) -> list[Lexical]:
+def _uncovered(
+    snapshot: Snapshot, connection: sqlite3.Connection, found: list[tuple[int, str]]
+) -> list[Lexical]:
     from semsearch.lexical.memory import MemoryLexical
 
-    with database_errors(snapshot.layout.catalog):
-        found = list(_live_texts(connection, covered, snapshot))
     if not found:
         return []
     vids = np.array([vid for vid, _ in found], np.int64)
@@ -193,13 +196,25 @@ def _live_texts(
 def _texts(
     connection: sqlite3.Connection, after: int, snapshot: Snapshot
 ) -> Iterator[tuple[Ints, list[str]]]:
+    """The texts that the writer, who sees the newest generation, adds to the words."""
     vids: list[int] = []
     texts: list[str] = []
+    count = 0
     for vid, text in _live_texts(connection, after, snapshot):
+        count += 1
         vids.append(vid)
         texts.append(text)
         if len(vids) == _BATCH:
             yield np.array(vids, np.int64), texts
             vids, texts = [], []
+    _require_all(snapshot, after, count)
     if vids:
         yield np.array(vids, np.int64), texts
+
+
+def _require_all(snapshot: Snapshot, after: int, count: int) -> None:
+    """Raise Corrupt unless so many live passages come after a vid: a row lost has no checksum."""
+    later = snapshot.rows.ids > after
+    live = later if snapshot.alive is None else later & snapshot.alive
+    if int(np.count_nonzero(live)) != count:
+        raise Corrupt(f"{snapshot.layout.catalog}: rows of passages are lost: {SEE_CHECK}")

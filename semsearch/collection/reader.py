@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from semsearch.collection.layout import EXACT_ROWS, Layout
+from semsearch.collection.refuse import refuse_lost_catalog
 from semsearch.collection.snapshot import Snapshot, take_snapshot
-from semsearch.errors import StorageError
+from semsearch.errors import SEE_CHECK, Corrupt, NotFound, StorageError
 from semsearch.store import catalog, documents, passages
 from semsearch.store.database import database_errors, open_reader
 from semsearch.store.documents import StoredDocument
 from semsearch.store.filters import Filter, documents_matching
 from semsearch.store.passages import PassageRow
+from semsearch.store.rows import is_utf8
 from semsearch.types import Document
 
 if TYPE_CHECKING:
@@ -36,7 +38,11 @@ class Reader:
     def __init__(self, folder: str | Path) -> None:
         """Open the index in ``folder``. Raises NotFound, Mismatch (format), Corrupt."""
         self.layout = Layout(Path(folder))
-        self.connection: sqlite3.Connection = open_reader(self.layout.catalog)
+        try:
+            self.connection: sqlite3.Connection = open_reader(self.layout.catalog)
+        except NotFound:
+            refuse_lost_catalog(self.layout)
+            raise
         self._snapshot: Snapshot | None = None
         self._turn = threading.RLock()
 
@@ -103,6 +109,16 @@ class Reader:
         with self.reading():
             return documents.live_by_id(self.connection, ids)
 
+    def find(self, document_id: str) -> StoredDocument:
+        """The live document with this id. Raises NotFound, Corrupt."""
+        with self.reading():
+            found = documents.live_by_id(self.connection, [document_id])
+            if document_id not in found:
+                if is_utf8(document_id):
+                    documents.require_absent(self.connection, document_id)
+                raise NotFound(f"{self.layout.folder}: no document {document_id!r}")
+        return found[document_id]
+
     def documents(self) -> Iterator[Document]:
         """Every live document of this generation, in the order of insertion.
 
@@ -119,10 +135,18 @@ class Reader:
             after, read = page[-1].doc_id, read + len(page)
         self._require_same_catalog(newest)
         if read != newest.n_document:
+            self._require_purged(newest)
             raise StorageError(
                 f"{self.layout.folder}: the index was compacted meanwhile, and {read:,} of"
                 f" {newest.n_document:,} documents were read: read them again"
             )
+
+    def _require_purged(self, taken: GenerationRow) -> None:
+        """Raise Corrupt where no commit removed any documents: they are lost."""
+        with self.reading():
+            horizon = int(catalog.get_meta(self.connection, catalog.HORIZON) or 0)
+        if horizon <= taken.gen:
+            raise Corrupt(f"{self.layout.catalog}: rows of table document are lost: {SEE_CHECK}")
 
     def _require_same_catalog(self, taken: GenerationRow) -> None:
         """Another model's catalog has its own rows: none of them belong to this listing."""

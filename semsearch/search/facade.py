@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from semsearch.collection.layout import Layout
 from semsearch.collection.reader import Reader
 from semsearch.collection.snapshot import Snapshot
-from semsearch.errors import Mismatch, NotFound
+from semsearch.errors import Mismatch
 from semsearch.search.options import Mode, Options
 from semsearch.search.searcher import Searcher
 from semsearch.store.database import no_index
@@ -224,10 +224,7 @@ class Index:
 
     def get(self, document_id: str) -> Document:
         """A live document. Raises NotFound."""
-        found = self.reader.live_by_id([document_id])
-        if document_id not in found:
-            raise NotFound(f"{self.folder}: no document {document_id!r}")
-        return found[document_id].document
+        return self.reader.find(document_id).document
 
     def documents(self) -> Iterator[Document]:
         """Every live document, in the order of insertion."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from semsearch.errors import NotFound
 from semsearch.ranking.settings import MOST_CANDIDATES
 from semsearch.store.filters import matches
 
@@ -37,14 +36,12 @@ class Standing:
 
 def standing(searcher: Searcher, text: str, document_id: str, k: int, options: Options) -> Standing:
     """Where a document stands among the answers to ``text``. Raises as ``search``, and NotFound."""
-    found = searcher.reader.live_by_id([document_id])
-    if document_id not in found:
-        raise NotFound(f"{searcher.reader.layout.folder}: no document {document_id!r}")
+    found = searcher.reader.find(document_id)
     setting, hits = searcher.explain(text, k, options)
     hit = _of(document_id, hits)
     if hit is not None:
         return Standing("hit", setting, hit)
-    if not matches(found[document_id].document.metadata, options.conditions):
+    if not matches(found.document.metadata, options.conditions):
         return Standing("filter")
     whole = replace(options, min_score=None, diversity=0.0)
     depth = max(setting.depth, k)

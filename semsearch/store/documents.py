@@ -7,9 +7,10 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
-from semsearch.errors import InputError
+from semsearch.errors import SEE_CHECK, Corrupt, InputError
 from semsearch.store.filters import field_rows
 from semsearch.store.rows import (
     BATCH,
@@ -126,7 +127,7 @@ def purge_deleted(connection: sqlite3.Connection) -> None:
 
 
 def live_by_id(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[str, StoredDocument]:
-    """The live documents with these ids, checked."""
+    """The live documents with these ids, checked, as far as the index of ids has them."""
     found = {}
     for batch in batches(id_ for id_ in ids if is_utf8(id_)):
         # Bound one by one: SQLite's JSON functions end a text at a NUL.
@@ -136,8 +137,28 @@ def live_by_id(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[str, 
             batch,
         ).fetchall()
         for row in rows:
+            if row[1] not in batch or row[8] is not None:
+                raise damaged_index("ids")
             found[row[1]] = checked_document(row)
     return found
+
+
+def require_absent(connection: sqlite3.Connection, ext_id: str) -> None:
+    """Raise Corrupt if there is a live document with an id that the index of ids does not have.
+
+    Every row is looked at: for a single document that was asked for, and not found.
+    """
+    there = connection.execute(
+        "SELECT count(*) FROM document NOT INDEXED WHERE ext_id = ? AND deleted_gen IS NULL",
+        (ext_id,),
+    ).fetchone()[0]
+    if there:
+        raise damaged_index("ids")
+
+
+def damaged_index(of: str) -> Corrupt:
+    """The error for an index of the catalog that is not as its table: to be raised."""
+    return Corrupt(f"catalog.db: the index of {of} is damaged: {SEE_CHECK}")
 
 
 def live_row_ids(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[str, int]:
@@ -182,12 +203,18 @@ def live_marks(connection: sqlite3.Connection) -> Iterator[Mark]:
 
 
 def page_of_documents(connection: sqlite3.Connection, gen: int, after: int) -> list[StoredDocument]:
-    """The next documents that were live in a generation, in the order of insertion, checked."""
+    """The next documents that were live in a generation, in the order of insertion, checked.
+
+    Raises Corrupt also where they are out of order: then one is there twice, and another is not.
+    """
     rows = connection.execute(
         f"SELECT {COLUMNS} FROM document WHERE doc_id > ? AND added_gen <= ?"
         " AND (deleted_gen IS NULL OR deleted_gen > ?) ORDER BY doc_id LIMIT ?",
         (after, gen, gen, BATCH),
     ).fetchall()
+    numbers = [after, *(row[0] for row in rows)]
+    if any(second <= first for first, second in pairwise(numbers)):
+        raise Corrupt(f"catalog.db: rows of table document are out of order: {SEE_CHECK}")
     return [checked_document(row) for row in rows]
 
 

@@ -11,7 +11,7 @@ import json
 import operator
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -180,7 +180,7 @@ def _lookup(connection: sqlite3.Connection, condition: Condition, limit: int) ->
             f" FROM field WHERE key = ? AND kind = ? AND value {op} ? LIMIT ?)",
             (condition.field, kind_of(wanted), "" if wanted is None else wanted, limit + 1),
         ).fetchone()
-        found.update(json.loads(documents))
+        found |= _row_ids(json.loads(documents))
         if len(found) > limit:
             return None
     found |= _compared(connection, condition)
@@ -194,8 +194,16 @@ def _compared(connection: sqlite3.Connection, condition: Condition) -> set[int]:
         rows = connection.execute(
             "SELECT doc_id FROM field WHERE key = ? AND kind = ?", (condition.field, kind)
         )
-        documents.update(doc_id for (doc_id,) in rows)
+        documents |= _row_ids(doc_id for (doc_id,) in rows)
     return {doc for doc, meta in _metadata(connection, documents) if matches(meta, (condition,))}
+
+
+def _row_ids(found: Iterable[Any]) -> set[int]:
+    """What a table without checksums says are numbers of documents. Raises Corrupt if not."""
+    numbers = set(found)
+    if not set(map(type, numbers)) <= {int}:
+        raise Corrupt(f"catalog.db: rows of table field are damaged: {SEE_CHECK}")
+    return numbers
 
 
 def _unseen(condition: Condition, wanted: Scalar) -> Iterator[str]:

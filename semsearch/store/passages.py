@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from semsearch.store.documents import COLUMNS, checked_document
+from semsearch.store.documents import COLUMNS, checked_document, damaged_index
 from semsearch.store.rows import batches, check_row, row_crc, short_hash
 
 if TYPE_CHECKING:
@@ -99,14 +99,24 @@ def vectors_known(
 
 
 def dead_vids(connection: sqlite3.Connection) -> Ints:
-    """The vids of deleted documents whose rows are still there, ascending."""
+    """The vids of deleted documents whose rows are still there, ascending.
+
+    They are found by way of two indexes, and looked up in the tables: a damaged index would let a
+    document disappear, and another one come back. Raises Corrupt.
+    """
     # CROSS JOIN keeps SQLite from walking every passage to spare the sort: every snapshot asks, and
     # that took 138 ms over a million documents, none of them dead; this takes 0.01.
     rows = connection.execute(
-        "SELECT p.vid FROM document d CROSS JOIN passage p ON p.doc_id = d.doc_id"
+        "SELECT p.vid, own.doc_id IS d.doc_id AND gone.deleted_gen IS d.deleted_gen"
+        " FROM document d CROSS JOIN passage p ON p.doc_id = d.doc_id"
+        " LEFT JOIN passage own NOT INDEXED ON own.vid = p.vid"
+        " LEFT JOIN document gone NOT INDEXED ON gone.doc_id = d.doc_id"
         " WHERE d.deleted_gen IS NOT NULL ORDER BY p.vid"
     ).fetchall()
-    return np.array([vid for (vid,) in rows], np.int64)
+    vids = np.array([vid for vid, _ in rows], np.int64)
+    if not all(same for _, same in rows) or (vids[1:] <= vids[:-1]).any():
+        raise damaged_index("deleted documents")
+    return vids
 
 
 def passage_texts(

@@ -1,4 +1,4 @@
-"""What can happen to a file: one bit, a run of bytes, its end, all of it, or another in its place."""
+"""What can happen to a file: a bit, a run of bytes, its end, all of it, another in its place."""
 
 from __future__ import annotations
 

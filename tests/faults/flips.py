@@ -1,4 +1,4 @@
-"""Damage to one file of an index: found, harmless or repaired aloud, never a wrong answer in silence.
+"""Damage to one file of an index: found, or harmless, never a wrong answer in silence.
 
 One bit, a run of bytes, the end, all of it, or another sound file in its place. After each the
 index is asked in every way, and checked. Each case happens in a process that may be lost.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -148,7 +149,7 @@ class Work:
         if earlier and heard.answers == self.before.answers:
             silent = []
         wrong = [
-            f"{name}: {type(exc).__name__}: {exc}"
+            f"{name}: {type(exc).__name__}: {exc} at {_place(exc)}"
             for name, exc in heard.errors.items()
             if not isinstance(exc, SemsearchError) or not _names(str(exc), path, what)
         ]
@@ -174,6 +175,12 @@ def _names(message: str, path: Path, what: str) -> bool:
     place = path.name if path.parent.name != "lex" else "lex"
     missing = what == ANOTHER and "is missing" in message
     return "\n" not in message and (place in message or missing)
+
+
+def _place(exc: BaseException) -> str:
+    """Where an error was raised."""
+    last = traceback.extract_tb(exc.__traceback__)[-1]
+    return f"{Path(last.filename).name}:{last.lineno}"
 
 
 def put(path: Path, data: bytes) -> None:

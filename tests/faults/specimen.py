@@ -1,4 +1,4 @@
-"""A small index that has everything, to be damaged: what it answers sound, and asked when it is not.
+"""A small index that has everything, to be damaged: what it answers, sound and otherwise.
 
 Beside it stand the same index as it was some generations before, and another one: their files are
 sound, and of the same kinds, but belong elsewhere.
@@ -23,7 +23,7 @@ from semsearch.collection.layout import Layout
 from semsearch.collection.reader import Reader
 from semsearch.collection.writer import open_for_writing
 from semsearch.encoders import Encoder
-from semsearch.errors import SemsearchError
+from semsearch.errors import NotFound, SemsearchError
 from semsearch.index import build, tune
 from semsearch.indexing import Source, choose_long_text, run_indexing
 from semsearch.ranking.settings import Ranking
@@ -202,7 +202,7 @@ def _one(heard: Heard, name: str, question: Callable[[], Any]) -> None:
 def _question(name: str, searcher: Searcher, ids: list[str]) -> Callable[[], Any]:
     reader = searcher.reader
     if name == GET:
-        return lambda: {id: _plain(row.document) for id, row in reader.live_by_id(ids).items()}
+        return lambda: {id: _found(reader, id) for id in ids}
     if name == EXPORT:
         return lambda: [_plain(document) for document in reader.documents()]
     options = OPTIONS[name]
@@ -213,6 +213,13 @@ def _question(name: str, searcher: Searcher, ids: list[str]) -> Callable[[], Any
         ]
         for query in QUERIES[: 1 if options.conditions else None]
     ]
+
+
+def _found(reader: Reader, id: str) -> tuple[Any, ...] | None:
+    try:
+        return _plain(reader.find(id).document)
+    except NotFound:
+        return None
 
 
 def _plain(document: Document) -> tuple[Any, ...]:
