@@ -130,6 +130,7 @@ def live_by_id(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[str, 
     """The live documents with these ids, checked, as far as the index of ids has them."""
     found = {}
     for batch in batches(id_ for id_ in ids if is_utf8(id_)):
+        wanted = set(batch)
         # Bound one by one: SQLite's JSON functions end a text at a NUL.
         rows = connection.execute(
             f"SELECT {COLUMNS} FROM document"
@@ -137,7 +138,7 @@ def live_by_id(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[str, 
             batch,
         ).fetchall()
         for row in rows:
-            if row[1] not in batch or row[8] is not None:
+            if row[1] not in wanted or row[8] is not None:
                 raise damaged_index("ids")
             found[row[1]] = checked_document(row)
     return found
