@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from semsearch import locks
 from semsearch.errors import Locked, StorageError
 
 hook: Callable[[str], None] | None = None
@@ -25,9 +26,10 @@ _ADVICE = {
     errno.ENOSPC: "the disk is full: free some space and run again",
     errno.EDQUOT: "the disk quota is used up: free some space and run again",
     errno.EROFS: "the file system is read-only",
-    errno.EACCES: "no permission to write there",
-    errno.EPERM: "no permission to write there",
+    errno.EACCES: "no permission",
+    errno.EPERM: "no permission",
     errno.EIO: "the disk reports an input/output error",
+    errno.ELOOP: "it is a link to another file, which is not followed",
     errno.EMFILE: "too many open files: raise the limit (ulimit -n)",
 }
 
@@ -46,6 +48,16 @@ def storage_errors(path: Path) -> Iterator[None]:
     except OSError as exc:
         advice = _ADVICE.get(exc.errno or 0, os.strerror(exc.errno) if exc.errno else str(exc))
         raise StorageError(f"{path}: cannot write: {advice}") from exc
+
+
+@contextmanager
+def read_errors(path: Path) -> Iterator[None]:
+    """Turn an ``OSError`` into a ``StorageError`` that names the file, or ``path``."""
+    try:
+        yield
+    except OSError as exc:
+        advice = _ADVICE.get(exc.errno or 0, os.strerror(exc.errno) if exc.errno else str(exc))
+        raise StorageError(f"{exc.filename or path}: cannot read: {advice}") from exc
 
 
 def cache_folder() -> Path:
@@ -251,27 +263,22 @@ def sha256_of(path: Path) -> str:
 def exclusive_lock(path: Path) -> Iterator[None]:
     """Hold the writer's lock, or raise Locked at once naming the holder's process.
 
-    The kernel frees the lock when the process ends, however it ends: nothing ever needs unlocking.
+    It is free when this process ends, however it ends (``locks``). Raises StorageError.
     """
     try:
-        import fcntl
+        locks.require()
     except ImportError as exc:  # Windows has no flock
         raise StorageError("semsearch writes its index on Linux and macOS only") from exc
     make_folder(path.parent)
-    with storage_errors(path):
-        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            holder = os.read(fd, 32).decode("ascii", "replace").strip() or "unknown"
-            raise Locked(
-                f"{path.parent}: another process (pid {holder}) is writing to this index: "
-                "wait for it to finish, then run again"
-            ) from exc
-        with suppress(OSError):  # the number only informs: a full disk must not keep writers out
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        with storage_errors(path):
+            held = locks.take(path)
+    except locks.Taken as exc:
+        raise Locked(
+            f"{path.parent}: another process (pid {exc.holder}) is writing to this index: "
+            "wait for it to finish, then run again"
+        ) from exc
+    try:
         yield
     finally:
-        os.close(fd)
+        held.release()

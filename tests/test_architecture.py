@@ -17,6 +17,7 @@ PACKAGE = Path(semsearch.__file__).parent
 ROOMS = (
     "types",
     "errors",
+    "locks",
     "fs",
     "resources",
     "stopping",

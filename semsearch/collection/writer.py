@@ -6,6 +6,7 @@ commit point. After an error the writer is unusable: open a new one.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -18,7 +19,7 @@ from semsearch import fs
 from semsearch.collection.beside import settle
 from semsearch.collection.changes import Change, Tally, insert_changes
 from semsearch.collection.layout import FLUSH_ROWS, Layout
-from semsearch.collection.refuse import refuse_foreign_folder, refuse_lost_catalog
+from semsearch.collection.refuse import refuse_foreign_folder, refuse_links, refuse_lost_catalog
 from semsearch.collection.snapshot import Snapshot, take_snapshot
 from semsearch.collection.tokens import codes_of_each, in_parts
 from semsearch.errors import StorageError
@@ -49,6 +50,7 @@ class Writer:
         self.layout = layout
         self.connection = connection
         self._failed = False
+        self._process = os.getpid()
         self.snapshot: Snapshot = take_snapshot(connection, layout)
 
     def refresh(self) -> Snapshot:
@@ -74,6 +76,11 @@ class Writer:
         if self._failed:
             raise StorageError(
                 f"{self.layout.folder}: an earlier write failed: open the index for writing again"
+            )
+        if self._process != os.getpid():
+            raise StorageError(
+                f"{self.layout.folder}: process {self._process} opened it for writing, and this is"
+                " a fork of that: open the index here"
             )
         try:
             yield
@@ -262,9 +269,12 @@ def open_for_writing(layout: Layout) -> Iterator[Writer]:
 
     Raises Locked, StorageError, Mismatch (format), Corrupt.
     """
-    refuse_foreign_folder(layout)
+    with fs.read_errors(layout.folder):
+        refuse_foreign_folder(layout)
+        refuse_links(layout)
     with fs.exclusive_lock(layout.lock):
-        refuse_lost_catalog(layout)
+        with fs.read_errors(layout.folder):
+            refuse_lost_catalog(layout)
         database = open_writer(layout.catalog)
         try:
             with database_errors(layout.catalog):
@@ -277,13 +287,14 @@ def open_for_writing(layout: Layout) -> Iterator[Writer]:
 
 
 def collect_garbage(writer: Writer) -> None:
-    """Remove files that the newest generation does not name."""
+    """Remove files that the newest generation does not name. Raises StorageError."""
     segments = catalog.segments(writer.connection)
     named = {row.name for row in segments} | {row.tok_name for row in segments}
     for row in writer.snapshot.caches:
         named.add(row.name)
     for folder in (writer.layout.segments, writer.layout.ann):
-        if folder.is_dir():
-            for path in sorted(folder.iterdir()):
-                if path.name not in named and not path.is_dir():
-                    fs.remove(path)
+        with fs.read_errors(folder):
+            paths = sorted(folder.iterdir()) if folder.is_dir() else []
+        for path in paths:
+            if path.name not in named and not path.is_dir():
+                fs.remove(path)
