@@ -48,7 +48,7 @@ def back_up(folder: str | Path, target: str | Path) -> Backup:
     is taken, StorageError; then there is no ``target``.
     """
     source, target = Path(folder), Path(target)
-    with Reader(source) as reader:
+    with Reader(source) as reader, fs.read_errors(source):
         _require_free(target)
         with fs.new_folder(target) as place:
             return _copy_sound(reader, Layout(place))
@@ -63,7 +63,7 @@ def restore(backup: str | Path, target: str | Path, *, replace: bool = False) ->
     is taken, Locked, StorageError; then what was there is as it was.
     """
     source, target = Path(backup), Path(target)
-    with Reader(source) as reader:
+    with Reader(source) as reader, fs.read_errors(source):
         if not (replace and _is_index(target)):
             _require_free(target)
             with fs.new_folder(target) as place:
@@ -117,7 +117,7 @@ def _copy_whole(reader: Reader, place: Layout) -> None:
     A file that is gone by the time it is opened was merged away: begin again with what is newest.
     """
     for _ in range(_ATTEMPTS):
-        place.catalog.unlink(missing_ok=True)
+        fs.remove(place.catalog)
         with reader.reading():
             copy_database(reader.connection, place.catalog).close()
         try:

@@ -140,10 +140,12 @@ def settle(layout: Layout, snapshot: Snapshot) -> None:
 
     ``snapshot`` is the newest generation; the caller holds the lock. Raises StorageError.
     """
-    for path in sorted(layout.folder.glob(".tmp-*")):
-        if path.is_dir():
-            fs.remove_folder(path)
-    for gen, path in _kept(layout):
+    with fs.read_errors(layout.folder):
+        left = [path for path in sorted(layout.folder.glob(".tmp-*")) if path.is_dir()]
+        kept = list(_kept(layout))
+    for path in left:
+        fs.remove_folder(path)
+    for gen, path in kept:
         if gen > snapshot.generation.gen:
             fs.remove_folder(path)
             continue

@@ -150,8 +150,9 @@ def _orphans(connection: sqlite3.Connection, layout: Layout) -> Iterator[Finding
     with closing(connection.execute(query)) as c:
         named = {name for (name,) in c}
     for folder in (layout.segments, layout.ann):
-        if folder.is_dir():
-            for path in sorted(folder.iterdir()):
-                if path.name not in named:
-                    text = f"{path}: nothing refers to it: the next command that writes removes it"
-                    yield Finding(text, is_note=True)
+        with fs.read_errors(folder):
+            paths = sorted(folder.iterdir()) if folder.is_dir() else []
+        for path in paths:
+            if path.name not in named:
+                text = f"{path}: nothing refers to it: the next command that writes removes it"
+                yield Finding(text, is_note=True)
