@@ -26,6 +26,9 @@ _SETTINGS = (
     "PRAGMA temp_store = 2",
     "PRAGMA synchronous = EXTRA",  # the journal stays gone: FULL leaves its removal unsynced
 )
+_WRITING = tuple(
+    f"SQLITE_IOERR_{what}" for what in ("WRITE", "FSYNC", "DIR_FSYNC", "TRUNCATE", "CLOSE")
+)
 _BUSY_SECONDS = 30.0
 _COPY_PAGES = 4_096
 _COPY_KIB = 65_536
@@ -182,10 +185,20 @@ def database_errors(path: Path) -> Iterator[None]:
 
 def _translated(exc: sqlite3.OperationalError, path: Path) -> Exception:
     name = getattr(exc, "sqlite_errorname", "")
-    if name.startswith(("SQLITE_FULL", "SQLITE_IOERR_WRITE")):
+    if name.startswith("SQLITE_FULL"):
         return StorageError(f"{path}: the disk is full: free some space and run again")
-    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+    if name.startswith(("SQLITE_READONLY", "SQLITE_PERM")):
         return StorageError(f"{path}: cannot open for writing: read-only folder or no permission")
+    if name.startswith("SQLITE_CANTOPEN"):
+        return StorageError(
+            f"{path}: cannot open for writing: read-only folder, no permission, no space left or"
+            " too many open files"
+        )
+    if name.startswith(_WRITING):  # SQLite does not say why
+        return StorageError(
+            f"{path}: cannot write: no space or no quota left, or the disk is failing ({name}):"
+            " free some space and run again"
+        )
     if name.startswith("SQLITE_BUSY"):
         return StorageError(f"{path}: busy for {_BUSY_SECONDS:.0f} s: try again")
     if name.startswith("SQLITE_IOERR"):
