@@ -175,6 +175,7 @@ def _run_tests(arguments: list[str], work: Path, watched: Path | None) -> int:
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     watch = Watch()
     common = ["-q", "-p", "no:cacheprovider", "--no-header", "--basetemp", str(work / "pytest")]
+    common += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # plugins are loaded already
     status = int(pytest.main([*common, *arguments], plugins=[watch]))
     if watched is not None:
         watched.write_text(json.dumps({"seconds": watch.seconds, "failed": watch.failed}))
