@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from semsearch import fs
 from semsearch.errors import SEE_CHECK, Corrupt, Mismatch, NotFound, StorageError
 from semsearch.store import schema
+from semsearch.store.foreign import is_bookkeeping, refuse_journal
 from semsearch.store.schema import APPLICATION_ID
 
 if TYPE_CHECKING:
@@ -212,6 +213,7 @@ def _unreadable(exc: Exception, path: Path) -> Corrupt:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
+    refuse_journal(path)
     connection = sqlite3.connect(
         path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
@@ -258,13 +260,7 @@ def _schema_of(connection: sqlite3.Connection) -> set[str]:
         "SELECT CAST(type AS TEXT), CAST(tbl_name AS TEXT), CAST(sql AS TEXT) FROM sqlite_master"
         " WHERE sql IS NOT NULL"
     )
-    return {sql for kind, table, sql in rows if not _is_bookkeeping(kind, table)}
-
-
-def _is_bookkeeping(kind: str, table: str) -> bool:
-    """Tables of SQLite and of the migrations, with their indexes; never a trigger or a view."""
-    own = table.startswith("sqlite_") or table == "_sqlite_migrations"
-    return own and kind in ("table", "index")
+    return {sql for kind, table, sql in rows if not is_bookkeeping(kind, table, sql)}
 
 
 def _statements(tables: str) -> set[str]:
