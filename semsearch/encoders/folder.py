@@ -18,6 +18,7 @@ from semsearch.encoders.refuse import (
     check_activation,
     module_kind,
     refuse_code,
+    refuse_code_in,
     refuse_settings,
     subfolder,
     weight_files,
@@ -90,8 +91,7 @@ def read_folder(folder: Path) -> ModelConfig:
     config_file = first / "config.json"
     transformer = read_object(config_file)
     tokenizer = read_object(first / "tokenizer_config.json", optional=True)
-    refuse_code(transformer, config_file)
-    refuse_code(tokenizer, first / "tokenizer_config.json")
+    refuse_code_in([folder, *(module.folder for module in modules)])
     shared_file = folder / "config_sentence_transformers.json"
     shared = read_object(shared_file, optional=True)
     _check_similarity(shared, shared_file)

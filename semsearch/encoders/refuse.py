@@ -6,16 +6,27 @@ A crafted configuration is refused here, before any library that would act on it
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from semsearch.encoders.readjson import read_object
+from semsearch.encoders.readjson import read_json, read_object
 from semsearch.errors import ModelError
 
 _CODE_KEYS = frozenset(
-    {"auto_map", "custom_pipelines", "quantization_config", "trust_remote_code", "code_revision"}
+    {
+        "auto_map",
+        "code_revision",
+        "custom_generate",
+        "custom_pipelines",
+        "quantization_config",
+        "trust_remote_code",
+    }
 )
+_FETCH_KEYS = frozenset({"use_pretrained_backbone", "use_timm_backbone"})
+_CONFIGS = ("*config*.json", "special_tokens_map.json", "chat_template.json")
+"""Whatever the libraries may read, also where they have no business to."""
+
 _KERNEL_KEYS = ("attn_implementation", "experts_implementation", "kernel", "use_kernels")
 _ACTIVATION = re.compile(r"torch\.nn\.modules\.(activation|linear)\.[A-Za-z]+")
 _MODULE = re.compile(r"sentence_transformers(\.[a-z_]+)*\.([A-Z]\w*)")
@@ -63,11 +74,28 @@ def refuse_code(settings: Mapping[str, Any], path: Path) -> None:
         if not isinstance(value, dict):
             continue
         for key, inner in value.items():
+            if key in _FETCH_KEYS and inner:
+                raise ModelError(f"{path}: {key!r} asks for another model to be fetched")
             if key in _CODE_KEYS and inner:
                 raise ModelError(f"{path}: {key!r} asks for code to be run, which is never done")
             if any(word in key for word in _KERNEL_KEYS) and "/" in str(inner):
                 raise ModelError(f"{path}: {key!r} asks for a kernel to be fetched: {inner!r}")
         waiting.extend(value.values())
+
+
+def refuse_code_in(folders: Iterable[Path]) -> None:
+    """Raise ModelError if any configuration file of these folders names code, read by us or not.
+
+    One that is not JSON is left to whoever reads it.
+    """
+    for folder in dict.fromkeys(folders):
+        for pattern in _CONFIGS:
+            for file in sorted(folder.glob(pattern)):
+                try:
+                    value = read_json(file)
+                except ModelError:
+                    continue
+                refuse_code({"": value}, file)
 
 
 def refuse_settings(settings: Mapping[str, Any], path: Path, *, pairs: bool = False) -> None:

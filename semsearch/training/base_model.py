@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from semsearch.encoders.folder import read_folder
 from semsearch.encoders.readjson import read_object
-from semsearch.encoders.refuse import refuse_code, weight_files
+from semsearch.encoders.refuse import refuse_code_in, weight_files
 from semsearch.encoders.resolve import resolve_base
 from semsearch.encoders.runtimes.torch import quiet
 from semsearch.errors import ModelError, UsageError
@@ -83,8 +83,8 @@ def _from_folder(model: Model, folder: Path, device: str | None) -> SentenceTran
     from sentence_transformers import SentenceTransformer
 
     if not (folder / "modules.json").is_file():
-        config = folder / "config.json"
-        refuse_code(read_object(config), config)
+        read_object(folder / "config.json")
+        refuse_code_in([folder])
         weight_files(folder)
         _require_tokenizer(folder)
         return _chained(model, folder, device)

@@ -14,7 +14,7 @@ from typing import Any
 
 from semsearch.encoders.folder import ModelConfig, Module, longest_input, read_module
 from semsearch.encoders.readjson import read_json, read_object
-from semsearch.encoders.refuse import refuse_code, weight_files
+from semsearch.encoders.refuse import refuse_code_in, weight_files
 from semsearch.errors import ModelError
 
 _CHAIN = ("Transformer", "Pooling", "Dense", "Normalize", "LayerNorm", "Dropout", "LogitScore")
@@ -54,8 +54,7 @@ def read_cross_folder(folder: Path) -> CrossConfig:
     first = modules[0].folder
     transformer = read_object(first / "config.json")
     tokenizer = read_object(first / "tokenizer_config.json", optional=True)
-    refuse_code(transformer, first / "config.json")
-    refuse_code(tokenizer, first / "tokenizer_config.json")
+    refuse_code_in([folder, *(module.folder for module in modules)])
     generates = _check_scores(modules, transformer, first / "config.json", modular=modular)
     prompts = shared.get("prompts") or {}
     prompt = prompts.get(shared.get("default_prompt_name")) if isinstance(prompts, dict) else None
