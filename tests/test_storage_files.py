@@ -109,7 +109,7 @@ def test_a_file_that_was_not_published_is_gone(folder):
 
 
 def test_a_new_file_never_takes_a_name_that_is_there(folder, monkeypatch):
-    monkeypatch.setattr(fs.secrets, "token_hex", lambda _: "same")
+    monkeypatch.setattr("secrets.token_hex", lambda _: "same")
     with fs.NewFile(folder), pytest.raises(StorageError, match="exist"):
         fs.NewFile(folder)
 
