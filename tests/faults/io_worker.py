@@ -9,10 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import io
 import json
+import logging
 import os
+import resource
+import signal
 import sys
+import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -26,6 +32,7 @@ from semsearch import fs
 from semsearch.collection import lexical_cache, maintain, vector_build
 from semsearch.collection.backup import back_up, restore
 from semsearch.collection.beside import forget_beside
+from semsearch.collection.check import check_index
 from semsearch.collection.language import choose_language
 from semsearch.collection.layout import Layout
 from semsearch.collection.reader import Reader
@@ -177,6 +184,15 @@ class World:
         if opened is not None:
             opened.close()
 
+    def leave(self, exc: Exception, trial: Trial) -> None:
+        """End the block of the open writer with an error, which it may tell in its own way."""
+        opened, self._open, self._writer = self._open, None, None
+        if opened is not None:
+            try:
+                opened.__exit__(type(exc), exc, exc.__traceback__)
+            except Exception as said:  # noqa: BLE001 - what is not ours is told of
+                trial.caught(said)
+
     def perform(self, step: int) -> None:
         name = STEPS[step]
         special = getattr(self, f"_{name}", None)
@@ -279,7 +295,18 @@ def states(_: Shim, job: dict[str, Any]) -> dict[str, Any]:
         world = World(root / "now", seed)
         world.perform(step)
         world.close()
+    _prepare_reading(root / "now", seed)
     return {}
+
+
+def _prepare_reading(root: Path, seed: int) -> None:
+    """Everything derived is there, and covers all but the last passages."""
+    world = World(root, seed)
+    maintain.compact(world.writer)
+    vector_build.build_vector_cache(world.writer, force=True)
+    lexical_cache.build_lexical_cache(world.writer)
+    put(world.writer, [Document("last", "text that no cache holds", "", {}, "corpus")])
+    world.close()
 
 
 def descriptors() -> set[str]:
@@ -317,8 +344,24 @@ def failing(shim: Shim, job: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     finally:
-        job["counts"] = (shim.seen, shim.faults, shim.retried, shim.described)
+        job["calls"] = {
+            "faults": shim.faults, "retried": shim.retried, "described": shim.described,
+            "counts": shim.counts,
+        }  # fmt: skip
         shim.be_kind()
+
+
+@contextmanager
+def no_file_above(size: int) -> Iterator[None]:
+    """Where no small disk can be mounted: files grow no larger than this, if it is not 0."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if size:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def fail(shim: Shim, job: dict[str, Any]) -> dict[str, Any]:
@@ -329,13 +372,13 @@ def fail(shim: Shim, job: dict[str, Any]) -> dict[str, Any]:
     world = World(root, job["seed"])
     if STEPS[step] not in ("adopt", "replace", "backup", "restore", "note", "reopen"):
         world.open()
-    with failing(shim, job):
-        try:
+    try:
+        with failing(shim, job), no_file_above(job["largest"]):
             world.perform(step)
-        except Exception as exc:  # noqa: BLE001 - what is not ours is told of
-            trial.caught(exc)
-    if trial.error:
+    except Exception as exc:  # noqa: BLE001 - what is not ours is told of
+        trial.caught(exc)
         trial.unusable = _refuses(world)
+        world.leave(exc, trial)
     shim.stop()
     world.close()
     return _told(job, trial, before)
@@ -349,20 +392,20 @@ def _refuses(world: World) -> bool:
     if writer is None or writer.usable:
         return True
     try:
-        put(writer, [Document("late", "a commit after an error", "", {}, "corpus")])
+        writer.record_source("a commit after an error")
     except StorageError:
         return True
     return False
 
 
 def _told(job: dict[str, Any], trial: Trial, before: set[str]) -> dict[str, Any]:
-    gc.collect()
-    leaked = sorted(descriptors() - before)
-    seen, faults, retried, described = job["counts"]
-    return {
-        **vars(trial), "leaked": leaked, "seen": seen, "faults": faults, "retried": retried,
-        "described": described,
-    }  # fmt: skip
+    for _ in range(100):  # threads of tantivy's may be about to end
+        gc.collect()
+        leaked = sorted(descriptors() - before)
+        if not leaked:
+            break
+        time.sleep(0.01)
+    return {**vars(trial), "leaked": leaked, **job["calls"]}
 
 
 def read(shim: Shim, job: dict[str, Any]) -> dict[str, Any]:
@@ -394,16 +437,16 @@ def ask(folder: Path) -> dict[str, Any]:
         if snapshot.rotation is not None:
             queries = queries @ snapshot.rotation
         found = open_vectors(snapshot, reader.require_current).search(queries, 5, snapshot.alive)
-        nearest = snapshot.rows.ids[found.ids]
         words = open_lexical(snapshot, reader.connection, reader.require_current)
         assert words is not None
         told = words.search(["text", "step 3", "xxxxxxxx"], 5)
-        shown = reader.documents_of(nearest.ravel().tolist())
+        nearest = found.ids.ravel().tolist()
+        shown = reader.documents_of(nearest)
         return {
             "documents": [[d.id, d.text] for d in reader.documents()],
-            "nearest": nearest.tolist(),
+            "nearest": nearest,
             "scores": found.scores.tolist(),
-            "shown": [shown[vid].document.text for vid in nearest.ravel().tolist()],
+            "shown": [shown[vid].document.text for vid in nearest],
             "words": told.ids.tolist(),
         }
 
@@ -419,6 +462,7 @@ def command(shim: Shim, job: dict[str, Any]) -> dict[str, Any]:
     shown, errors = (io.TextIOWrapper(stream, "utf-8") for stream in raw)
     with failing(shim, job), contextlib.redirect_stdout(shown), contextlib.redirect_stderr(errors):
         try:
+            sys.stdin = io.TextIOWrapper(io.BytesIO())
             sys.argv = ["semsearch", *job["arguments"]]
             run()
         except SystemExit as exc:
@@ -469,13 +513,32 @@ def answer(shim: Shim, line: str) -> None:
         print(json.dumps({"broken": f"the worker ended with status {status}"}), flush=True)
 
 
+def warm_up() -> None:
+    """Import everything once, not in every fork."""
+    library.load()
+    engine.load()
+    for name in ("main", "backup", "check", "documents", "maintenance"):
+        importlib.import_module(f"semsearch.cli.{name}")
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(Path(folder), 0)
+        for step in (STEPS.index("adopt"), STEPS.index("put"), STEPS.index("cache")):
+            world.perform(step)
+        world.close()
+        ask_documents(index_of(Path(folder)))
+
+
+def ask_documents(folder: Path) -> int:
+    with Reader(folder) as reader:
+        return len(list(check_index(reader))) + len(list(reader.documents()))
+
+
 def main() -> None:
     set_sizes()
-    library.load()  # once, not in every fork
-    engine.load()
-    import semsearch.cli.main  # noqa: F401
-
+    logging.getLogger("semsearch").addHandler(logging.NullHandler())
+    warm_up()
     shim = Shim()
+    gc.collect()
+    gc.freeze()  # or every fork would touch, and so copy, all there is
     for line in sys.stdin:
         answer(shim, line)
 

@@ -47,7 +47,7 @@ static char root[PATH_MAX];
 static size_t root_length = 0;
 
 static unsigned wanted = 0; /* a mask of kinds */
-static long nth = 0, seen = 0, faults = 0, retried = 0;
+static long nth = 0, seen = 0, faults = 0, retried = 0, counts[16];
 static int error_number = 0, lasting = 0;
 static uint64_t failed_sync = 0;
 static char described[PATH_MAX + 128];
@@ -139,6 +139,7 @@ static uint64_t inode_of(int fd) {
 /* ---- what is to fail ---- */
 
 static int fault(int kind, const char *call, const char *path, void *caller) {
+    counts[__builtin_ctz(kind)]++;
     if (!(wanted & kind) || error_number == 0) return 0;
     seen++;
     if (seen != nth && !(lasting && seen > nth && nth > 0)) return 0;
@@ -147,6 +148,16 @@ static int fault(int kind, const char *call, const char *path, void *caller) {
                  (char)library(caller));
     put(FAULT, caller, 0, error_number, path, call, NULL, 0);
     return error_number;
+}
+
+/* A folder of which something changed is another one than that whose sync failed. */
+static void note_change(const char *path) {
+    if (!failed_sync) return;
+    char folder[PATH_MAX];
+    snprintf(folder, sizeof folder, "%s", path);
+    char *end = strrchr(folder, '/');
+    if (end) *end = 0;
+    if (inode_at(folder) == failed_sync) failed_sync = 0;
 }
 
 static void note_write(uint64_t inode) {
@@ -190,12 +201,14 @@ void shim_fail(unsigned kinds, long n, int error, int lasts) {
     error_number = error;
     lasting = lasts;
     seen = faults = retried = 0;
+    memset(counts, 0, sizeof counts);
     failed_sync = 0;
     described[0] = 0;
     pthread_mutex_unlock(&turn);
 }
 
 long shim_seen(void) { return seen; }
+long shim_count(int bit) { return counts[bit]; }
 long shim_faults(void) { return faults; }
 long shim_retried(void) { return retried; }
 const char *shim_described(void) { return described; }
@@ -220,6 +233,7 @@ static int open_at(int at, const char *path, int flags, mode_t mode, void *calle
     int error = fault(creates ? CREATES : OPENS, "open", full, caller);
     if (error) return refuse(error);
     int fd = syscall(SYS_openat, at, path, flags, mode);
+    if (fd >= 0 && creates) note_change(full);
     if (fd >= 0 && trace >= 0 && fstat(fd, &after) == 0) {
         int kept = errno;
         if ((flags & O_TMPFILE) == O_TMPFILE) put(UNKNOWN, caller, 0, 0, full, "O_TMPFILE", 0, 0);
@@ -353,6 +367,7 @@ static int truncate_to(int fd, off_t length, void *caller) {
     int error = fault(TRUNCATES, "ftruncate", full, caller);
     if (error) return refuse(error);
     int rc = syscall(SYS_ftruncate, fd, length);
+    if (rc == 0) note_write(inode_of(fd));
     if (rc == 0) put(TRUNCATE, caller, inode_of(fd), length, full, NULL, NULL, 0);
     pthread_mutex_unlock(&turn);
     return rc;
@@ -389,6 +404,7 @@ static int rename_at(int from_at, const char *from, int to_at, const char *to, u
     int error = fault(RENAMES, "rename", old, caller);
     if (error) return refuse(error);
     int rc = syscall(SYS_renameat2, from_at, from, to_at, to, flags);
+    if (rc == 0) note_change(new);
     if (rc == 0)
         put(flags & ~RENAME_NOREPLACE ? UNKNOWN : RENAME, caller, 0, 0, old, new, NULL, 0);
     pthread_mutex_unlock(&turn);
@@ -411,6 +427,7 @@ static int unlink_at(int at, const char *path, int flags, void *caller) {
     int error = fault(UNLINKS, flags & AT_REMOVEDIR ? "rmdir" : "unlink", full, caller);
     if (error) return refuse(error);
     int rc = syscall(SYS_unlinkat, at, path, flags);
+    if (rc == 0) note_change(full);
     if (rc == 0) put(flags & AT_REMOVEDIR ? RMDIR : UNLINK, caller, 0, 0, full, NULL, NULL, 0);
     pthread_mutex_unlock(&turn);
     return rc;
@@ -432,6 +449,7 @@ static int link_at(int from_at, const char *from, int to_at, const char *to, int
     int error = fault(LINKS, "link", new, caller);
     if (error) return refuse(error);
     int rc = syscall(SYS_linkat, from_at, from, to_at, to, flags);
+    if (rc == 0) note_change(new);
     if (rc == 0) put(LINK, caller, inode_at(new), 0, old, new, NULL, 0);
     pthread_mutex_unlock(&turn);
     return rc;
@@ -467,6 +485,7 @@ static int mkdir_at(int at, const char *path, mode_t mode, void *caller) {
     int error = inode_at(full) ? 0 : fault(MKDIRS, "mkdir", full, caller);
     if (error) return refuse(error);
     int rc = syscall(SYS_mkdirat, at, path, mode);
+    if (rc == 0) note_change(full);
     if (rc == 0) put(MKDIR, caller, inode_at(full), 0, full, NULL, NULL, 0);
     pthread_mutex_unlock(&turn);
     return rc;
@@ -477,7 +496,8 @@ int mkdirat(int at, const char *path, mode_t mode) { return mkdir_at(at, path, m
 /* The kernel gives a descriptor back whatever close says. */
 int close(int fd) {
     char full[PATH_MAX];
-    if (!(wanted & CLOSES) || !open_inside(fd, full)) return syscall(SYS_close, fd);
+    int writes = active && (syscall(SYS_fcntl, fd, F_GETFL) & O_ACCMODE) != O_RDONLY;
+    if (!writes || !open_inside(fd, full)) return syscall(SYS_close, fd);
     pthread_mutex_lock(&turn);
     int error = fault(CLOSES, "close", full, HERE);
     syscall(SYS_close, fd);
@@ -488,7 +508,7 @@ int close(int fd) {
 
 static int read_fault(int fd, const char *name, void *caller) {
     char full[PATH_MAX];
-    if (!(wanted & READS) || !open_inside(fd, full)) return 0;
+    if (!open_inside(fd, full)) return 0;
     pthread_mutex_lock(&turn);
     int error = fault(READS, name, full, caller);
     pthread_mutex_unlock(&turn);

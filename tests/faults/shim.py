@@ -67,9 +67,9 @@ def built() -> Path:
 
 
 def environment() -> dict[str, str]:
-    """What a worker is started with: the shim, and one thread for each library."""
-    single = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    return {**os.environ, **single, "LD_PRELOAD": str(built()), "PYTHONPATH": ""}
+    """What a worker is started with: the shim, one thread for each library, disks to be filled."""
+    settings = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "SEMSEARCH_MIN_FREE": "0"}
+    return {**os.environ, **settings, "LD_PRELOAD": str(built()), "PYTHONPATH": ""}
 
 
 def read_trace(path: Path, root: Path) -> list[Operation]:
@@ -129,6 +129,11 @@ class Shim:
     def be_kind(self) -> None:
         """Let nothing fail any more."""
         self._library.shim_fail(0, 0, 0, 0)
+
+    @property
+    def counts(self) -> list[int]:
+        """Calls of each kind since ``fail``, whatever was asked for."""
+        return [int(self._library.shim_count(bit)) for bit in range(13)]
 
     @property
     def seen(self) -> int:
