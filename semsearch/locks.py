@@ -41,9 +41,10 @@ class Held:
     def close(self) -> None:
         """Close the file and leave it as it is."""
         _HELD.discard(self)
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            with suppress(OSError):  # the lock is gone, whatever the disk says
+                os.close(fd)
 
 
 _HELD: set[Held] = set()
