@@ -20,6 +20,7 @@ from semsearch.cli.output import (
     size,
 )
 from semsearch.errors import SemsearchError
+from semsearch.fs import read_errors
 
 if TYPE_CHECKING:
     from semsearch.collection.reader import Reader
@@ -33,7 +34,7 @@ def status(folder: str, as_json: bool) -> None:
     """Show what an index holds: documents, model, widths, sizes, measured recall."""
     from semsearch.collection.reader import Reader
 
-    with Reader(folder) as reader:
+    with Reader(folder) as reader, reader.reading(), read_errors(reader.layout.folder):
         facts = _facts(reader)
     if as_json:
         print_json(facts)

@@ -99,7 +99,8 @@ def _copy_sound(reader: Reader, place: Layout) -> Backup:
                     f"{reader.layout.folder}: damaged, so not copied: {found}: `semsearch check"
                     f" -i {reader.layout.folder}` says more"
                 )
-        newest = catalog.generation(copy.connection)
+        with copy.reading():
+            newest = catalog.generation(copy.connection)
     fs.sync_folder(place.folder)
     return Backup(newest.gen, newest.n_document, own_bytes(place))
 
