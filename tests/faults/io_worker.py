@@ -14,6 +14,7 @@ import io
 import json
 import logging
 import os
+import pkgutil
 import resource
 import signal
 import sys
@@ -517,14 +518,23 @@ def warm_up() -> None:
     """Import everything once, not in every fork."""
     library.load()
     engine.load()
-    for name in ("main", "backup", "check", "documents", "maintenance"):
-        importlib.import_module(f"semsearch.cli.{name}")
+    commands = ("main", "backup", "check", "documents", "maintenance")
+    for name in [f"semsearch.cli.{name}" for name in commands] + [*_modules()]:
+        importlib.import_module(name)
     with tempfile.TemporaryDirectory() as folder:
         world = World(Path(folder), 0)
         for step in (STEPS.index("adopt"), STEPS.index("put"), STEPS.index("cache")):
             world.perform(step)
         world.close()
         ask_documents(index_of(Path(folder)))
+
+
+def _modules() -> Iterator[str]:
+    for room in ("store", "lexical", "index", "collection"):
+        package = importlib.import_module(f"semsearch.{room}")
+        yield from (
+            f"semsearch.{room}.{found.name}" for found in pkgutil.iter_modules(package.__path__)
+        )
 
 
 def ask_documents(folder: Path) -> int:
