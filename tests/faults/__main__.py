@@ -8,8 +8,12 @@ python -m tests.faults --size push                     as with the other tests
 import argparse
 import importlib
 import json
+import os
+import subprocess
 import sys
+import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.faults.campaign import SEED, Campaign, Outcome, quick_folder
@@ -41,6 +45,7 @@ def arguments(names: list[str]) -> argparse.Namespace:
     parser.add_argument("--cases", type=int, help="so many cases of each, whatever the size")
     parser.add_argument("--case", type=int, help="only this one")
     parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="so many at once")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table there, too")
     return parser.parse_args()
 
@@ -54,6 +59,41 @@ def run(campaign: Campaign, asked: argparse.Namespace) -> tuple[Outcome, float]:
     with quick_folder() as folder:
         outcome = campaign.run(asked.seed, cases, folder)
     return outcome, time.perf_counter() - start
+
+
+def run_apart(campaign: Campaign, asked: argparse.Namespace) -> tuple[Outcome, float]:
+    """One campaign in a process of its own, so that several run beside each other."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        command = [
+            sys.executable, "-m", "tests.faults", "--only", campaign.name, "--size", asked.size,
+            "--seed", str(asked.seed), "--json", file.name,
+        ]  # fmt: skip
+        if asked.cases:
+            command += ["--cases", str(asked.cases)]
+        start = time.perf_counter()
+        print(f"== {campaign.name}: seed {asked.seed}", flush=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        seconds = time.perf_counter() - start
+        print(f"== {campaign.name}: done in {seconds:.0f} s", flush=True)
+        try:
+            row = json.load(file)[campaign.name]
+        except ValueError:
+            said = (done.stdout + done.stderr).strip().splitlines()[-5:]
+            failure = f"ended with {done.returncode}: {' / '.join(said)}"
+            return Outcome(0, failures=[failure]), seconds
+    return Outcome(row["cases"], row["figures"], row["failures"]), seconds
+
+
+def run_all(chosen: list[Campaign], asked: argparse.Namespace) -> dict[str, tuple[Outcome, float]]:
+    """All that was asked for; those that must be undisturbed come after the others."""
+    if len(chosen) == 1 or asked.case is not None:
+        return {campaign.name: run(campaign, asked) for campaign in chosen}
+    together = [campaign for campaign in chosen if not campaign.alone]
+    with ThreadPoolExecutor(asked.jobs) as pool:
+        outcomes = list(pool.map(lambda campaign: run_apart(campaign, asked), together))
+    done = dict(zip((campaign.name for campaign in together), outcomes, strict=True))
+    done |= {c.name: run_apart(c, asked) for c in chosen if c.alone}
+    return {campaign.name: done[campaign.name] for campaign in chosen}
 
 
 def shown(value: float | str) -> str:
@@ -73,10 +113,9 @@ def main() -> int:
     """Run what was asked for; 1 if anything failed."""
     known = campaigns()
     asked = arguments(list(known))
-    done = {}
-    for name in asked.only or known:
-        done[name] = run(known[name], asked)
-        for line in done[name][0].failures[:20]:
+    done = run_all([known[name] for name in asked.only or known], asked)
+    for outcome, _ in done.values():
+        for line in outcome.failures[:20]:
             print(f"   {line}", flush=True)
     print(f"\n{'campaign':<12}{'result':<12}{'cases':>8}{'time':>10}  must be; what was found")
     for name, (outcome, seconds) in done.items():

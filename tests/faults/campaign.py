@@ -42,7 +42,8 @@ class Campaign:
 
     ``run(seed, cases, folder)`` does the numbered cases in an empty folder; a case is a pure
     function of the seed and its number. ``push`` cases run with the other tests, ``full`` ones with
-    ``make test-faults``. ``must`` says in words which figures are to be reached.
+    ``make test-faults``. ``must`` says in words which figures are to be reached; ``alone``
+    that others at the same time would spoil its figures.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Campaign:
     push: int
     full: int
     run: Run
+    alone: bool = False
 
 
 @contextmanager
