@@ -13,14 +13,24 @@ Random = np.random.Generator
 
 
 def flipped(data: bytes, random: Random) -> bytes:
-    """One bit."""
-    return _flip(data, int(random.integers(len(data))), random)
+    """One bit: half of the time behind the first page, which is a header or nearly all there is."""
+    behind = PAGE if len(data) > PAGE and random.random() < 0.5 else 0  # noqa: PLR2004
+    return _flip(data, int(random.integers(behind, len(data))), random)
 
 
-def flipped_in_structure(data: bytes, random: Random) -> bytes:
-    """One bit of the first bytes of a page, where SQLite has what the others depend on."""
-    page = int(random.integers(-(-len(data) // PAGE))) * PAGE
-    return _flip(data, min(page + int(random.integers(64)), len(data) - 1), random)
+def flipped_in_database(data: bytes, roots: Sequence[int], random: Random) -> bytes:
+    """One bit of an SQLite file: anywhere, or where it is seldom, and others depend on it.
+
+    That is at the beginning of a page, or in the first page of a table or an index, ``roots``.
+    """
+    pages = len(data) // PAGE
+    place = random.random()
+    if place < 0.25:  # noqa: PLR2004
+        return _flip(data, int(random.integers(pages)) * PAGE + int(random.integers(64)), random)
+    if place < 0.5:  # noqa: PLR2004
+        page = int(random.choice(roots)) - 1
+        return _flip(data, page * PAGE + int(random.integers(PAGE)), random)
+    return flipped(data, random)
 
 
 def _flip(data: bytes, at: int, random: Random) -> bytes:
@@ -70,11 +80,12 @@ PLACES = 16
 
 
 def damaged(
-    data: bytes, random: Random, others: Sequence[Path], *, structure: bool
+    data: bytes, random: Random, others: Sequence[Path], roots: Sequence[int] = ()
 ) -> tuple[str, bytes]:
     """What happened, and the bytes that are there now: never the same ones.
 
-    ``others`` are sound files of the same kind, from elsewhere or from before.
+    ``others`` are sound files of the same kind, from elsewhere or from before; ``roots`` the first
+    pages of the tables and indexes of an SQLite file.
     """
     others = [path for path in others if path.read_bytes() != data]
     names = [*SHARES, ANOTHER]
@@ -84,8 +95,8 @@ def damaged(
     while changed == data:
         if name == ANOTHER:
             changed = others[int(random.integers(len(others)))].read_bytes()
-        elif name == "bit" and structure and random.random() < 0.5:  # noqa: PLR2004
-            changed = flipped_in_structure(data, random)
+        elif name == "bit" and roots:
+            changed = flipped_in_database(data, roots, random)
         else:
             changed = SHARES[name][1](data, random)
     return name, changed

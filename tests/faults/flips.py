@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sqlite3
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from semsearch import fs
+from semsearch.collection import snapshot
 from semsearch.errors import SemsearchError
+from semsearch.store import blocks, catalog, documents, passages
 from tests.faults import specimen
 from tests.faults.campaign import Campaign, Outcome
 from tests.faults.damage import ANOTHER, damaged
@@ -30,12 +35,14 @@ DERIVED = ("tokens", "faiss", "lexical")
 """What can be made again: a warning and the right answer is as good as an error."""
 
 
-def run(kind: str, seed: int, cases: Sequence[int], folder: Path) -> Outcome:
-    """Damage files of a kind, one at a time."""
+def run(
+    kind: str, seed: int, cases: Sequence[int], folder: Path, trusting: bool = False
+) -> Outcome:
+    """Damage files of a kind, one at a time; ``trusting`` the product compares no checksums."""
     outcome = Outcome(len(cases))
     for name in ("told by a question", "found by check", "harmless", "silent", "crashes"):
         outcome.figures[name] = 0
-    arguments = [kind, str(seed), str(folder)]
+    arguments = [kind, str(seed), str(folder), *(["trusting"] if trusting else [])]
     for found in results("tests.faults.flips", arguments, cases):
         account(kind, found, outcome)
     return outcome
@@ -85,6 +92,7 @@ class Work:
             making = folder / f"making-{os.getpid()}"
             specimen.make(making, seed)
             making.rename(self.base)
+        self.roots = roots_of(self.index / "catalog.db") if kind == CATALOG else []
         self.questions = specimen.QUESTIONS if kind == CATALOG else specimen.OF_FILES
         self.sound = self._ask()
         if self.sound.said_something or specimen.findings(self.index):
@@ -117,7 +125,8 @@ class Work:
         if self.kind == CATALOG:
             return [self.base / folder / "catalog.db"]
         found = (self.base / folder).glob(specimen.KINDS[self.kind])
-        return sorted(path for path in found if path.is_file())
+        files = [path for path in found if path.is_file()]
+        return sorted(files, key=lambda p: (p.suffix, p.stat().st_size, p.name))  # names are random
 
     def perform(self, case: int) -> dict[str, Any]:
         """Damage, ask, check, undo."""
@@ -131,7 +140,7 @@ class Work:
             if other.suffix == path.suffix
         ]
         data = path.read_bytes()
-        what, changed = damaged(data, random, others, structure=self.kind == CATALOG)
+        what, changed = damaged(data, random, others, self.roots)
         put(path, changed)
         try:
             heard = self._ask()
@@ -183,6 +192,12 @@ def _place(exc: BaseException) -> str:
     return f"{Path(last.filename).name}:{last.lineno}"
 
 
+def roots_of(path: Path) -> list[int]:
+    """The first pages of the tables and indexes of an SQLite file."""
+    with closing(sqlite3.connect(path)) as connection:
+        return [page for (page,) in connection.execute("SELECT rootpage FROM sqlite_master")]
+
+
 def put(path: Path, data: bytes) -> None:
     """A new file in its place: who still has the old one mapped is not harmed."""
     temporary = path.with_name(f"{path.name}.new")
@@ -191,9 +206,26 @@ def put(path: Path, data: bytes) -> None:
 
 
 def main() -> None:
-    kind, seed, folder = sys.argv[1:]
+    kind, seed, folder, *trusting = sys.argv[1:]
     with specimen.sizes():
+        if trusting:
+            trust()
         serve(Work(kind, int(seed), Path(folder)).perform)
+
+
+def trust() -> None:
+    """Let the product compare no checksums in this process: the campaign must notice."""
+    known: dict[str, str] = {}
+    real = fs.sha256_of
+
+    def sha256_of(path: Path) -> str:
+        return known.setdefault(str(path), real(path))
+
+    fs.sha256_of = sha256_of
+    setattr(blocks.BlockFile, "_check", lambda *_: None)  # noqa: B010
+    setattr(blocks.BlockFile, "verify", lambda *_: None)  # noqa: B010
+    for module in (catalog, documents, passages, snapshot):
+        setattr(module, "check_row", lambda *_, **__: None)  # noqa: B010
 
 
 MUST = "no wrong answer in silence, no crash; check finds every change"

@@ -38,7 +38,7 @@ from tests.store_model import small_sizes
 DIM = 16
 KINDS = {"vectors": "seg/*.vec", "tokens": "seg/*.tok", "faiss": "ann/*", "lexical": "lex/*"}
 LONG = "a value too long for the index of fields " * 8
-RANKING = Ranking(depth=12, rerank_depth=12)
+RANKING = Ranking(depth=5, rerank_depth=40)
 """So few candidates that FAISS, of so few rows, saves something."""
 
 ENCODER = cast(Encoder, FakeEncoder(DIM, "specimen", max_length=24))
@@ -49,7 +49,7 @@ def sizes() -> Iterator[None]:
     """Segments, rotation and FAISS for a handful of rows."""
     with pytest.MonkeyPatch.context() as patch:
         small_sizes(patch.setattr)
-        patch.setattr(tune, "CANDIDATES", (24, 48))
+        patch.setattr(tune, "CANDIDATES", (6, 12, 24))
         for module in (vector_build, build):
             patch.setattr(module, "EXACT_ROWS", 20)
         yield
@@ -122,7 +122,8 @@ OPTIONS = {
     "dense cut": Options("dense", dims=8),
     "lexical": Options("lexical"),
     "hybrid": Options("hybrid", rerank="none"),
-    "hybrid self": Options("hybrid", rerank="self"),
+    "hybrid as tuned": Options("hybrid"),
+    "hybrid self": Options("hybrid", rerank="self", ranking=Ranking(depth=60, rerank_depth=60)),
     "filter equal": Options("dense", conditions=_filter("year", "=", 2005)),
     "filter range": Options("lexical", conditions=_filter("price", ">=", 30.5)),
     "filter not": Options("dense", conditions=_filter("lang", "!=", "de")),
