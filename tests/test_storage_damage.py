@@ -267,16 +267,15 @@ def test_reads_that_ended_by_themselves_are_not_ended_again(folder):
     with snapshot_transaction(connection, path):
         connection.execute("ROLLBACK")
     with snapshot_transaction(connection, path):
-        assert connection.in_transaction
+        connection.execute("SELECT count(*) FROM document").fetchone()
     assert not connection.in_transaction
     connection.close()
 
 
 def test_a_transaction_that_sqlite_rolled_back_is_not_rolled_back_again(tmp_path):
     connection = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
-    with suppress(KeyError), transaction(connection, tmp_path / "x.db"):
-        connection.execute("ROLLBACK")
-        raise KeyError
+    with suppress(Corrupt), transaction(connection, tmp_path / "x.db"):
+        connection.execute("ROLLBACK")  # and then there is nothing to commit
     assert not connection.in_transaction
     connection.close()
 
@@ -457,8 +456,7 @@ def test_what_is_left_is_whole(folder):
                 if codes is not None:
                     np.testing.assert_array_equal(kept, codes)
                 assert made.codes_of(row.vid, None) is None
-                other = snapshot.tokens.format._replace(codec="other")
-                assert made.codes_of(row.vid, other) is None
+                assert made.codes_of(row.vid, MADE._replace(codec="other")) is None
         assert found.highest_id() == max(snapshot.last_vid, 20)
     assert made.vector_of(10**6) is None
     assert made.codes_of(10**6, snapshot.tokens.format) is None

@@ -158,10 +158,9 @@ def open_salvage(layout: Layout) -> Salvage:
     rotation = None
     if rotation_id is not None:
         with suppress(Corrupt, sqlite3.Error):
-            matrix = catalog.rotation(connection, int(rotation_id))
-            if matrix is not None:
-                fitted_on = catalog.rotation_size(connection, int(rotation_id))
-                rotation = (int(rotation_id), fitted_on, matrix)
+            matrix = catalog.matrix_of(connection, int(rotation_id))
+            fitted_on = catalog.rotation_size(connection, int(rotation_id))
+            rotation = (int(rotation_id), fitted_on, matrix)
     if rotation_id is not None and rotation is None:
         encoder = None  # its vectors mean nothing without
     newest = catalog.NO_GENERATION

@@ -85,16 +85,15 @@ def take_snapshot(connection: sqlite3.Connection, layout: Layout) -> Snapshot:
 
     A segment that vanishes between the catalog and the file was merged away: read again.
     """
-    for attempt in range(_ATTEMPTS):
+    for _ in range(_ATTEMPTS):
         try:
             return _read(connection, layout)
         except FileNotFoundError as exc:
-            if attempt == _ATTEMPTS - 1:
-                raise Corrupt(f"{exc.filename}: the vector file is missing: {SEE_CHECK}") from exc
+            missing = exc.filename
         except OSError as exc:
             reason = os.strerror(exc.errno) if exc.errno else str(exc)
             raise StorageError(f"{exc.filename or layout.folder}: cannot read: {reason}") from exc
-    raise AssertionError("unreachable")
+    raise Corrupt(f"{missing}: the vector file is missing: {SEE_CHECK}")
 
 
 def _read(connection: sqlite3.Connection, layout: Layout) -> Snapshot:

@@ -172,9 +172,12 @@ def add_encoder(connection: sqlite3.Connection, row: EncoderRow) -> None:
 
 
 def rotation(connection: sqlite3.Connection, rotation_id: int | None) -> Floats | None:
-    """The orthogonal matrix float32 (dim, dim) that stored vectors were multiplied by, or None."""
-    if rotation_id is None:
-        return None
+    """The matrix of a rotation, None where there is none."""
+    return None if rotation_id is None else matrix_of(connection, rotation_id)
+
+
+def matrix_of(connection: sqlite3.Connection, rotation_id: int) -> Floats:
+    """The orthogonal matrix float32 (dim, dim) that stored vectors were multiplied by."""
     _, _, _, dim, raw = _row(connection, "rotation", "rotation_id", rotation_id)
     return np.frombuffer(raw, "<f4").reshape(dim, dim)
 
