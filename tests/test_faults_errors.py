@@ -8,17 +8,19 @@ from typing import cast
 
 import pytest
 
-from tests.faults import errors, full_disk, power, shim
+from tests.faults import errors, injection, power, shim
 from tests.faults.campaign import push
 from tests.faults.worker import HOME, IoWorker
 
+ERRORS, FULL_DISK = errors.CAMPAIGNS
+
 
 def test_a_call_that_fails_is_one_line_and_loses_nothing():
-    outcome = push(errors.CAMPAIGN)
+    outcome = push(ERRORS)
     assert outcome.failures == []
     figures = {name: float(value) for name, value in outcome.figures.items()}
     # tantivy's threads do not make the same calls every time: a number may not be reached
-    assert figures["failed calls"] >= 0.95 * errors.CAMPAIGN.push
+    assert figures["failed calls"] >= 0.95 * ERRORS.push
     assert figures["errors"] > figures["went on"] > 0
     for kind in ("of writing", "of commands"):
         assert figures[kind] > 10
@@ -27,22 +29,22 @@ def test_a_call_that_fails_is_one_line_and_loses_nothing():
 
 def test_searching_while_a_call_fails_is_right_or_refused(tmp_path):
     with IoWorker() as worker, power.small():
-        ground = errors.Ground(worker, tmp_path, 20)
+        ground = injection.Ground(worker, tmp_path, 20)
         some = [i for group in ground.plan() for i in group if i.job == "read"][::9]
         assert len(some) > 10
         answers = 0
-        for injection in some:
-            root = ground.fresh(injection)
-            told = ground.inject(injection, root)
-            assert errors.complaints(ground, injection, told, root) == []
+        for case in some:
+            root = ground.fresh(case)
+            told = ground.inject(case, root)
+            assert injection.complaints(ground, case, told, root) == []
             answers += told["answer"] is not None
         assert 0 < answers < len(some)
         wrong = {**told, "answer": {**ground.answers[0], "nearest": [1, 2, 3]}}
-        assert errors.complaints(ground, injection, wrong, root) == ["a wrong answer: ['nearest']"]
+        assert injection.complaints(ground, case, wrong, root) == ["a wrong answer: ['nearest']"]
 
 
 def test_a_disk_that_fills_up_is_one_line_and_loses_nothing():
-    outcome = push(full_disk.CAMPAIGN)
+    outcome = push(FULL_DISK)
     assert outcome.failures == []
     assert float(outcome.figures["disk full"]) >= 5
     assert float(outcome.figures["enough space"]) >= 5
@@ -67,8 +69,8 @@ def told(**changes):
     ],
 )
 def test_what_is_wrong_is_told(changes, complaint, tmp_path):
-    injection = errors.Injection("read", 0, errors.READING[0], 1)
-    found = errors.complaints(cast(errors.Ground, None), injection, told(**changes), tmp_path)
+    case = injection.Injection("read", 0, injection.READING[0], 1)
+    found = injection.complaints(cast(injection.Ground, None), case, told(**changes), tmp_path)
     assert len(found) == 1
     assert complaint in found[0]
 
@@ -86,7 +88,7 @@ def test_what_is_wrong_is_told(changes, complaint, tmp_path):
     ],
 )
 def test_what_the_advice_must_be(error, message, wrong):
-    assert bool(errors._wrong_advice(error, message)) == wrong
+    assert bool(injection._wrong_advice(error, message)) == wrong
 
 
 # ---- the shim

@@ -16,7 +16,7 @@ import numpy as np
 
 from tests.faults import power
 from tests.faults.campaign import Campaign, Outcome
-from tests.faults.errors import Fault, Ground, Injection, complaints
+from tests.faults.injection import Fault, Ground, Injection, complaints
 from tests.faults.io_worker import STEPS
 from tests.faults.worker import IoWorker
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import semsearch
@@ -29,47 +29,59 @@ _INSIDE = {"_flush"}
 """Where fsync is called for others: their calls are left out instead."""
 
 
+class Call(NamedTuple):
+    """A call of ``called``, so many lines below the beginning of a function."""
+
+    file: str
+    function: str
+    line: int
+    called: str
+
+
 @functools.cache
-def sync_calls() -> dict[str, tuple[str, int, str]]:
-    """Each call that syncs: a name for it, its file, the line, the function called."""
-    found: dict[str, tuple[str, int, str]] = {}
+def sync_calls() -> dict[str, Call]:
+    """Each call that syncs, by a name for it."""
+    found: dict[str, Call] = {}
     for room in ROOMS:
         place = PACKAGE / room
         for path in [place] if place.is_file() else sorted(place.glob("*.py")):
             calls = _calls(ast.parse(path.read_text(encoding="utf-8")))
-            for where, line, called in sorted(calls, key=lambda call: call[1]):
+            for where, first, line, called in sorted(calls, key=lambda call: call[2]):
                 module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
                 name = f"{module}.{where} without {called}"
                 number = sum(known == name or known.startswith(name + " #") for known in found)
-                found[f"{name} #{number + 1}" if number else name] = (str(path), line, called)
+                call = Call(str(path), where, line - first, called)
+                found[f"{name} #{number + 1}" if number else name] = call
     return found
 
 
-def _calls(tree: ast.Module) -> Iterator[tuple[str, int, str]]:
+def _calls(tree: ast.Module) -> Iterator[tuple[str, int, int, str]]:
     for outer in ast.walk(tree):
         if not isinstance(outer, ast.FunctionDef) or outer.name in _INSIDE:
             continue
+        first = min([outer.lineno, *(node.lineno for node in outer.decorator_list)])
         for node in ast.walk(outer):
             if isinstance(node, ast.Call):
                 called = node.func.attr if isinstance(node.func, ast.Attribute) else ""
                 called = node.func.id if isinstance(node.func, ast.Name) else called
                 if called in _SYNCS:
-                    yield outer.name, node.lineno, called
+                    yield outer.name, first, node.lineno, called
 
 
 def _without(name: str) -> Callable[[ExitStack], None]:
-    file, line, called = sync_calls()[name]
+    call = sync_calls()[name]
 
     def patch(stack: ExitStack) -> None:
-        home: Any = os if called == "fsync" else fs
-        real = getattr(home, called)
+        home: Any = os if call.called == "fsync" else fs
+        real = getattr(home, call.called)
 
         def sync(*arguments: Any) -> None:
             frame = sys._getframe(1)
-            if (frame.f_code.co_filename, frame.f_lineno) != (file, line):
+            code, line = frame.f_code, frame.f_lineno - frame.f_code.co_firstlineno
+            if (code.co_filename, code.co_name, line) != (call.file, call.function, call.line):
                 real(*arguments)
 
-        stack.enter_context(mock.patch.object(home, called, sync))
+        stack.enter_context(mock.patch.object(home, call.called, sync))
 
     return patch
 
