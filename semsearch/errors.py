@@ -19,9 +19,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+_LONGEST = 2_000
+"""Characters of a message: what it quotes may be of any length."""
+
 
 class SemsearchError(Exception):
     """Root of the tree: catch this to catch them all."""
+
+    def __init__(self, message: str = "") -> None:
+        message = " ".join(message.splitlines())  # file names and libraries may break lines
+        if len(message) > _LONGEST:
+            message = f"{message[: _LONGEST // 2]} ... {message[-_LONGEST // 2 :]}"
+        super().__init__(message)
 
 
 class InputError(SemsearchError):

@@ -11,8 +11,10 @@ import errno
 import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
@@ -30,6 +32,8 @@ _ADVICE = {
     errno.EPERM: "no permission",
     errno.EIO: "the disk reports an input/output error",
     errno.ELOOP: "it is a link to another file, which is not followed",
+    errno.ENOMEM: "not enough memory",
+    errno.EAGAIN: "not enough memory, or too many processes",
     errno.EMFILE: "too many open files: raise the limit (ulimit -n)",
 }
 
@@ -210,7 +214,7 @@ def link(source: Path, target: Path) -> None:
         except FileExistsError:
             return
         except OSError:
-            with open(source, "rb") as file, NewFile(target.parent) as new:
+            with open_plain(source) as file, NewFile(target.parent) as new:
                 while block := file.read(1 << 20):
                     new.write(block)
                 new.publish(target.name)
@@ -253,9 +257,18 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def open_plain(path: Path) -> BufferedReader:
+    """Open a file of an index for reading. Raises OSError, also for a pipe or a device."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):  # reading it could go on for ever
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a file", str(path))
+    return os.fdopen(fd, "rb")
+
+
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a whole file, hexadecimal."""
-    with open(path, "rb") as file:
+    """SHA-256 of a whole file, hexadecimal. Raises OSError."""
+    with open_plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

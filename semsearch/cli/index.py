@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from semsearch.encoders import Encoder
     from semsearch.errors import InputError
     from semsearch.indexing import Source, Summary
+    from semsearch.search.facade import Index
 
 _MULTILINGUAL = "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"
 _SHOWN = 5
@@ -103,10 +104,9 @@ def index(corpus: tuple[str, ...], folder: str, as_json: bool, **options: Any) -
     began = time.perf_counter()
     opened = Index(folder, options["model"], options["precision"])
     with open_for_writing(Layout(Path(folder))) as writer:
-        _choose(writer, options)
-        known = recorded_language(writer.connection)
         encoder = opened.encoder_for(writer.snapshot)
-        token_vectors.choose(writer, opened, options["token_vectors"])
+        _choose(writer, opened, encoder, options)
+        known = recorded_language(writer.connection)
         require_room_for_run(writer, encoder, corpus, options["dims"])
         with progress_bar(_estimate(corpus), "indexing", "docs") as advance:
             summary = run_indexing(
@@ -138,18 +138,22 @@ def index(corpus: tuple[str, ...], folder: str, as_json: bool, **options: Any) -
         _print(summary, folder, documents, seconds, encoder)
 
 
-def _choose(writer: Writer, options: dict[str, Any]) -> None:
-    """What the index is to do from now on."""
+def _choose(writer: Writer, opened: Index, encoder: Encoder, options: dict[str, Any]) -> None:
+    """What the index is to do from now on; what may be refused comes before any choice."""
     from semsearch.collection.language import choose_language
-    from semsearch.collection.vector_build import choose_recall
-    from semsearch.indexing import choose_long_text
+    from semsearch.collection.vector_build import choose_recall, require_recall
+    from semsearch.indexing import choose_long_text, require_fit
 
+    require_fit(writer, encoder, options["dims"])
+    if options["recall"] is not None:
+        require_recall(options["recall"])
     if options["language"] is not None:
         choose_language(writer, options["language"])
     if options["recall"] is not None:
         choose_recall(writer, options["recall"])
     if options["long_text"] is not None:
         choose_long_text(writer, options["long_text"])
+    token_vectors.choose(writer, opened, options["token_vectors"])
 
 
 class _Skipped:

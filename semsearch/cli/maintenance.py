@@ -195,6 +195,7 @@ def compact(
         build_vector_cache,
         choose_kind,
         choose_recall,
+        require_recall,
     )
     from semsearch.collection.writer import open_for_writing
     from semsearch.indexing.room import require_room_to_compact
@@ -203,17 +204,21 @@ def compact(
 
     if language is not None:
         require_language(language)
+    if recall is not None:
+        require_recall(recall)
     opened = Index(folder, None)
     opened.require()
     with open_for_writing(Layout(Path(folder))) as writer:
         require_room_to_compact(writer)
+        if tokens:
+            opened.encoder_for(writer.snapshot)  # what may be refused comes before any choice
         purged = len(writer.snapshot.dead)
+        if kind is not None:
+            choose_kind(writer, kind)
         if language is not None:
             choose_language(writer, language)
         if recall is not None:
             choose_recall(writer, recall)
-        if kind is not None:
-            choose_kind(writer, kind)
         token_vectors.choose(writer, opened, tokens)
         maintain.compact(writer)
         if tokens:

@@ -149,7 +149,7 @@ def _opened(source: Layout, place: Layout) -> Iterator[list[tuple[IO[bytes], Pat
             if is_derived and not path.is_file():
                 continue
             target = place.folder / path.relative_to(source.folder)
-            files.append((stack.enter_context(open(path, "rb")), target))
+            files.append((stack.enter_context(fs.open_plain(path)), target))
         yield files
 
 

@@ -51,10 +51,15 @@ def choose_recall(writer: Writer, target: float) -> None:
     Derived files that aim at something else are built anew when they are next looked at. Raises
     UsageError for any other number.
     """
-    if not LOWEST_TARGET <= target <= 1:
-        raise UsageError(f"--recall must be between {LOWEST_TARGET} and 1, not {target}")
+    require_recall(target)
     if target != wanted_recall(writer.connection):
         _set(writer, "recall_target", repr(target))
+
+
+def require_recall(target: float) -> None:
+    """Raise UsageError unless ``choose_recall`` would take the number."""
+    if not LOWEST_TARGET <= target <= 1:
+        raise UsageError(f"--recall must be between {LOWEST_TARGET} and 1, not {target}")
 
 
 def wanted_recall(connection: sqlite3.Connection) -> float:

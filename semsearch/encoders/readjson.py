@@ -26,6 +26,8 @@ def read_json(path: Path) -> Any:
         raise ModelError(f"{path}:{exc.lineno}: not JSON: {exc.msg}") from exc
     except (UnicodeDecodeError, RecursionError) as exc:
         raise ModelError(f"{path}: not JSON: {type(exc).__name__}") from exc
+    except ValueError as exc:  # a NUL in the path, an integer of thousands of digits
+        raise ModelError(f"{path}: cannot be read: {exc}") from exc
 
 
 def read_object(path: Path, *, optional: bool = False) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from semsearch.lazy import lazy_names
 
 if TYPE_CHECKING:
     from semsearch.indexing.long_text import LongText, choose_long_text
-    from semsearch.indexing.run import run_indexing
+    from semsearch.indexing.run import require_fit, run_indexing
     from semsearch.indexing.source import Source
     from semsearch.indexing.summary import OnDuplicate, Summary
     from semsearch.indexing.token_vectors import (
@@ -27,6 +27,7 @@ __all__ = [
     "choose_token_vectors",
     "complete_tokens",
     "refuse_token_vectors",
+    "require_fit",
     "run_indexing",
 ]
 
@@ -41,6 +42,7 @@ __getattr__ = lazy_names(
         "choose_token_vectors": ".token_vectors",
         "complete_tokens": ".token_vectors",
         "refuse_token_vectors": ".token_vectors",
+        "require_fit": ".run",
         "run_indexing": ".run",
     },
 )

@@ -92,11 +92,16 @@ def check_dims(encoder: Encoder, dims: int | None) -> None:
 
 
 def _adopt(writer: Writer, encoder: Encoder, dims: int | None) -> None:
-    recorded = writer.snapshot.encoder
-    check_dims(encoder, dims)
-    if recorded is None:
+    require_fit(writer, encoder, dims)
+    if writer.snapshot.encoder is None:
         width = settle_token_vectors(writer, encoder)
         writer.adopt_encoder(encoder_row(encoder), dims or encoder.dim, width)
+
+
+def require_fit(writer: Writer, encoder: Encoder, dims: int | None) -> None:
+    """Raise Mismatch or UsageError unless an index can go on with this model at this width."""
+    check_dims(encoder, dims)
+    if writer.snapshot.encoder is None:
         return
     require_same_model(writer, encoder)
     if dims is not None and dims != writer.snapshot.dims:

@@ -103,7 +103,7 @@ class BlockFile:
     def __init__(self, path: Path, sha256: str) -> None:
         self.path = path
         try:
-            with open(path, "rb") as file:
+            with fs.open_plain(path) as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except ValueError as exc:  # an empty file cannot be mapped
             raise self.damaged() from exc

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from semsearch import fs
 from semsearch.errors import Corrupt, StorageError
 
 _JOURNAL_END = bytes.fromhex("d9d505f920a163d7")
@@ -20,7 +21,7 @@ def refuse_journal(path: Path) -> None:
     """
     journal = path.resolve().with_name(f"{path.resolve().name}-journal")
     try:
-        with open(journal, "rb") as file:
+        with fs.open_plain(journal) as file:
             file.seek(max(0, journal.stat().st_size - len(_JOURNAL_END)))
             end = file.read()
     except FileNotFoundError:
