@@ -13,6 +13,7 @@ be found by slower tests: ``--only NUMBERS --budget 1000`` tries some again.
 import argparse
 import contextlib
 import difflib
+import gc
 import importlib
 import json
 import os
@@ -74,6 +75,7 @@ class Bench:
         for name in LIBRARIES:
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
+        gc.freeze()  # pytest collects garbage at its end: not that of the libraries
 
     def measure(self, again: bool) -> None:
         """Run all tests as they are: they must pass, and say which lines each of them runs.
@@ -176,6 +178,7 @@ def _run_tests(arguments: list[str], work: Path, watched: Path | None) -> int:
     watch = Watch()
     common = ["-q", "-p", "no:cacheprovider", "--no-header", "--basetemp", str(work / "pytest")]
     common += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # plugins are loaded already
+    common += ["-p", "no:anyio"]
     status = int(pytest.main([*common, *arguments], plugins=[watch]))
     if watched is not None:
         watched.write_text(json.dumps({"seconds": watch.seconds, "failed": watch.failed}))

@@ -345,6 +345,23 @@ def test_every_kind_of_cache_is_known():
     assert set(FILES_OF) == {vector_cache.KIND, lexical_cache.KIND}
 
 
+@pytest.mark.parametrize(
+    ("pattern", "part"),
+    [("seg/*.vec", "vectors"), ("seg/*.tok", "tokens"), ("ann/*", "derived"), ("lex/*", "derived")],
+)
+def test_a_finding_says_of_which_part_it_is(index, pattern, part):
+    path = min(index.glob(pattern))
+    raw = bytearray(path.read_bytes())
+    raw[-1] ^= 1
+    path.write_bytes(raw)
+    assert {(finding.part, finding.is_note) for finding in findings(index)} == {(part, False)}
+
+
+def test_damage_of_the_catalog_is_of_the_catalog(index):
+    damage(index, "UPDATE source SET crc = 0")
+    assert [finding.part for finding in findings(index)] == ["catalog"]
+
+
 def test_an_unknown_kind_of_cache_is_said(index):
     forge(index, "cache", "lex", kind="graph")
     (line,) = problems(index)

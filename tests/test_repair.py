@@ -453,7 +453,29 @@ def test_what_still_answers(folder):
     assert found["search by vectors"].startswith("no: ")
     assert found["search by words"].startswith("no: ")
     run(folder, "UPDATE document SET crc = 0 WHERE ext_id = 'd30'")
-    assert answers(folder)["documents by id and export"].startswith("as far as they are sound")
+    said = answers(folder)["documents by id and export"]
+    assert said.startswith("as far as they are sound, of which export lists 0: catalog.db: row ")
+
+
+@pytest.mark.parametrize("row", [0, -1])
+def test_every_vector_is_asked_for(folder, row):
+    """Also the first one and the last one of a file."""
+    path = segment(folder, 0)
+    with Reader(folder) as reader:
+        count = reader.snapshot().segments[0].n
+        width = reader.snapshot().rows.dim * 2
+    flip(path, 4096 + count * 8 + (row % count) * width)
+    found = answers(folder)["search by vectors"]
+    assert found.startswith("refused where it meets the damage: ")
+    assert found.endswith("the vector file is damaged")
+
+
+def test_how_many_documents_can_still_be_listed(folder, monkeypatch):
+    monkeypatch.setattr("semsearch.store.documents.BATCH", 5)
+    run(folder, "UPDATE document SET crc = 0 WHERE ext_id = 'd30'")
+    live = [d.id for d in DOCUMENTS if d.id in LIVE]
+    whole = live.index("d30") // 5 * 5
+    assert f"export lists {whole}: " in answers(folder)["documents by id and export"]
 
 
 def test_maintenance_goes_on_after_a_repair(folder):

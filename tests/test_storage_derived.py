@@ -12,7 +12,15 @@ import pytest
 from semsearch import fs
 from semsearch.collection import lexical_cache, vector_build, vector_cache
 from semsearch.collection.backup import _copy, back_up, own_bytes
-from semsearch.collection.beside import beside_of, forget_beside, settle, size_of
+from semsearch.collection.beside import (
+    beside_of,
+    choices_of,
+    forget_beside,
+    plain_choices,
+    settle,
+    size_of,
+    token_choice,
+)
 from semsearch.collection.check import check_index
 from semsearch.collection.language import (
     choose_language,
@@ -36,10 +44,12 @@ from semsearch.collection.vector_build import (
     wanted_recall,
 )
 from semsearch.collection.vector_cache import CoveredIndex, covers, open_vectors, valid_cache
-from semsearch.collection.writer import open_for_writing
+from semsearch.collection.writer import collect_garbage, open_for_writing
 from semsearch.errors import Corrupt, NotFound, StorageError, UsageError
 from semsearch.index.contract import ArrayRows
 from semsearch.index.exact import ExactIndex
+from semsearch.indexing import choose_long_text
+from semsearch.lexical import files
 from semsearch.store import catalog
 from semsearch.types import Document
 from tests.fakes import FakeEncoder, index_into, lower_limits, make_documents
@@ -180,10 +190,10 @@ def test_damaged_words_are_indexed_again_in_memory(writer, caplog):
 
 def test_words_of_another_version_are_as_good_as_none(writer):
     row = writer.snapshot.cache("lexical")
-    files = json.loads(row.files)
-    files["tokens_version"] += 1
+    state = json.loads(row.files)
+    state["tokens_version"] += 1
     with writer.generation():
-        other = catalog.CacheRow("lex", "lexical", json.dumps(files), "{}", "{}", 1)
+        other = catalog.CacheRow("lex", "lexical", json.dumps(state), "{}", "{}", 1)
         catalog.put_cache(writer.connection, other)
     writer.refresh()
     assert uncovered_passages(writer.snapshot) == 40
@@ -474,6 +484,24 @@ def test_no_codes_to_give_is_no_commit(folder, monkeypatch):
 # Beside, backup.
 
 
+def test_what_was_chosen_is_followed_by_an_index_of_another_model(writer):
+    chosen = choices_of(writer.connection)
+    assert set(chosen) == {"language", "long_text", "token_vectors"}
+    assert (token_choice(chosen), token_choice({})) == (True, None)
+    choose_language(writer, "de")
+    choose_recall(writer, 0.8)
+    choose_kind(writer, "HNSW8")
+    choose_long_text(writer, "chunk")
+    writer.keep_tokens(0)
+    chosen = choices_of(writer.connection)
+    plain = {
+        "language": "de", "recall_target": "0.8", "vector_index": "HNSW8", "long_text": "chunk",
+    }  # fmt: skip
+    assert chosen == plain | {"token_vectors": "no"}
+    assert plain_choices(chosen) == plain
+    assert token_choice(chosen) is False
+
+
 def test_nothing_beside_is_nothing(folder, writer):
     assert beside_of(writer.layout) is None
     with pytest.raises(NotFound, match="nothing is beside this index"):
@@ -489,8 +517,8 @@ def test_what_is_beside_is_described_and_forgotten(folder, writer):
     assert found is not None
     assert (found.model, found.dims, found.documents, found.served) == ("other", 32, 7, False)
     assert found.fingerprint == FakeEncoder(32, "other").fingerprint
-    files = [p for p in writer.layout.beside.folder.rglob("*") if p.is_file()]
-    assert found.bytes == sum(p.stat().st_size for p in files) == size_of(folder / "beside")
+    every = [p for p in writer.layout.beside.folder.rglob("*") if p.is_file()]
+    assert found.bytes == sum(p.stat().st_size for p in every) == size_of(folder / "beside")
     assert size_of(folder / "nothing") == 0
     forget_beside(writer.layout)
     assert not writer.layout.beside.folder.exists()
@@ -523,11 +551,13 @@ def test_files_that_no_commit_names_are_removed_and_folders_are_not(folder, writ
         place.mkdir(exist_ok=True)
         (place / "kept-by-somebody").mkdir()
         (place / "s-left.vec").write_bytes(b"1")
-    (writer.layout.lexical / "left.store").write_bytes(b"1")
     build_lexical_cache(writer, force=True)
+    (writer.layout.lexical / "left.store").write_bytes(b"1")
+    work = writer.layout.lexical / files.WORK
+    work.mkdir(exist_ok=True)
+    (work / "half.store").write_bytes(b"1")
     settle(writer.layout, writer.snapshot)
-    from semsearch.collection.writer import collect_garbage
-
+    assert not (work / "half.store").exists()
     collect_garbage(writer)
     for place in (writer.layout.segments, writer.layout.ann):
         assert (place / "kept-by-somebody").is_dir()
@@ -556,8 +586,8 @@ def test_a_backup_counts_its_own_files(folder, writer, tmp_path, monkeypatch):
     build_vector_cache(writer)
     done = back_up(folder, tmp_path / "copy")
     assert (done.generation, done.documents, done.kept) == (generation(writer), 40, None)
-    files = [path for path in (tmp_path / "copy").rglob("*") if path.is_file()]
-    assert done.bytes == sum(path.stat().st_size for path in files if path.name != "LOCK")
+    every = [path for path in (tmp_path / "copy").rglob("*") if path.is_file()]
+    assert done.bytes == sum(path.stat().st_size for path in every if path.name != "LOCK")
     assert done.bytes == own_bytes(Layout(tmp_path / "copy"))
     assert own_bytes(Layout(tmp_path / "nothing")) == 0
     (tmp_path / "copy" / "extra").write_bytes(b"1" * 1000)
@@ -582,7 +612,7 @@ def test_a_derived_file_that_cannot_be_read_is_named(folder, writer, monkeypatch
     with Reader(folder) as reader:
         (found,) = check_index(reader)
     assert (found.part, found.is_note) == ("derived", False)
-    assert found.text == f"{path}: cannot be read: Is a directory"
+    assert found.text == f"{path}: cannot be read: not a file"
 
 
 def test_a_writer_holds_what_it_wrote(folder, monkeypatch):

@@ -103,11 +103,7 @@ def uncovered_passages(snapshot: Snapshot) -> int:
 
 
 def _clear(writer: Writer) -> None:
-    """Leave no words of documents that are gone."""
-    if writer.snapshot.cache(KIND) is not None:
-        with writer.generation():
-            catalog.drop_cache(writer.connection, KIND)
-        writer.refresh()
+    """Leave no words of documents that are gone; compacting has forgotten their record."""
     if writer.layout.lexical.is_dir():
         for path in sorted(writer.layout.lexical.iterdir()):
             if path.is_file():
