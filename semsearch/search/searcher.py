@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import wait
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,8 +16,9 @@ import numpy as np
 
 from semsearch.collection.reader import Reader, StaleSnapshot
 from semsearch.collection.snapshot import Snapshot
-from semsearch.errors import SEE_CHECK, Corrupt, UsageError
+from semsearch.errors import UsageError
 from semsearch.ranking.settings import DEFAULT_RANKING, Ranking
+from semsearch.search.attempts import attempts
 from semsearch.search.candidates import CandidateSource
 from semsearch.search.explain import Explainer, setting_of
 from semsearch.search.hits import choose, read_hits
@@ -25,7 +27,7 @@ from semsearch.search.owners import Owners, Ranked
 from semsearch.search.questions import Questions, encode_questions, require_model
 from semsearch.search.rerankers import NONE, SELF, Rerankers
 from semsearch.search.stages import Search, Stages, no_stages
-from semsearch.threads import thread_count
+from semsearch.threads import Pool, thread_count
 from semsearch.types import Hit, Setting
 
 if TYPE_CHECKING:
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
     from semsearch.ranking.contract import Reranker
     from semsearch.types import Candidates
 
-_ATTEMPTS = 5
 _AT_ONCE = 256
 """Queries that go through the stages together: memory stays bounded however many are asked."""
 
@@ -63,7 +64,7 @@ class Searcher:
         self._lock = threading.Lock()
         self._view = _View(reader, reader.snapshot())
         self._rerankers = Rerankers(reader)
-        self._meanwhile = ThreadPoolExecutor(thread_count(), "words")  # threads start when used
+        self._meanwhile = Pool(thread_count(), "words")  # threads start when used
 
     @property
     def snapshot(self) -> Snapshot:
@@ -284,13 +285,13 @@ class Searcher:
             wait((other,))
 
     def _retry(self, answer: Callable[[_View], T]) -> T:
-        for _ in range(_ATTEMPTS):
-            self.refresh()
-            view = self._view
-            try:
+        for view in attempts(self._newest):
+            with suppress(StaleSnapshot):  # purged or replaced by a commit meanwhile
                 found = answer(view)
                 self.reader.require_current(view.snapshot)  # settings are read along the way
                 return found
-            except StaleSnapshot:  # purged or replaced by a commit meanwhile
-                continue
-        raise Corrupt(f"{self.reader.layout.catalog}: passages without a row: {SEE_CHECK}")
+        raise AssertionError("unreachable")
+
+    def _newest(self) -> _View:
+        self.refresh()
+        return self._view
