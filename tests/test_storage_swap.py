@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from semsearch import fs
-from semsearch.collection import maintain
+from semsearch.collection import layout, maintain
 from semsearch.collection.beside import FOLLOWED, SERVED, beside_of, choices_of
 from semsearch.collection.changes import Tally
 from semsearch.collection.layout import Layout
@@ -18,7 +18,7 @@ from semsearch.collection.writer import Writer, open_for_writing
 from semsearch.errors import StorageError
 from semsearch.store import catalog
 from semsearch.types import Document
-from semsearch.vectors import widen
+from semsearch.vectors import fit_rotation, widen
 from tests.store_model import DIM, TOKENS, assert_holds, encoder_row, put, small_sizes
 
 ERA = 1 << 40
@@ -151,7 +151,7 @@ def test_a_replaced_index_is_kept_and_its_files_leave(tmp_path, monkeypatch):
     (folder / "seg" / "link").symlink_to("/etc/hostname")
     (folder / "kept-1").mkdir()
     (folder / "catalog.db-journal").write_bytes(b"")
-    steps = []
+    steps: list[str] = []
     monkeypatch.setattr(fs, "hook", steps.append)
     kept = keep_and_replace(Layout(folder), Layout(folder / "new"))
     assert kept == folder / "kept-2"
@@ -213,14 +213,13 @@ def test_a_replacement_that_cannot_be_named_changes_nothing(tmp_path, monkeypatc
 
 def test_a_rotation_is_fitted_on_the_first_live_vectors(tmp_path, monkeypatch):
     monkeypatch.setattr(maintain, "_BLOCK", 4)
-    monkeypatch.setattr(maintain.sizes, "ROTATION_SAMPLE", 10)
-    monkeypatch.setattr(maintain.sizes, "ROTATION_ROWS_PER_DIM", 1000)
+    monkeypatch.setattr(layout, "ROTATION_SAMPLE", 10)
+    monkeypatch.setattr(layout, "ROTATION_ROWS_PER_DIM", 1000)
     seen = []
-    real = maintain.fit_rotation
 
     def fit(blocks, dim):
         seen.extend(blocks)
-        return real(iter(seen), dim)
+        return fit_rotation(iter(seen), dim)
 
     monkeypatch.setattr(maintain, "fit_rotation", fit)
     with open_for_writing(Layout(tmp_path)) as writer:
