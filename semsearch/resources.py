@@ -6,6 +6,7 @@ of the disk is left free (``min_free``): a full one stops more than this program
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 from pathlib import Path
@@ -118,6 +119,20 @@ def require_memory(needed: float, what: str) -> None:
             f"{what} needs about {size(needed)} of memory, and {size(available)} are available:"
             f" end other programs or use a smaller model ({MIN_FREE}=0: no check)"
         )
+
+
+def require_room(needed: int, what: str) -> None:
+    """Raise OutOfMemory unless this process can have so many bytes at once.
+
+    For what others compute: where Python raises MemoryError, they end the process.
+    """
+    try:
+        mmap.mmap(-1, needed, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+    except OSError as exc:
+        raise OutOfMemory(
+            f"not enough memory: {what} needs {size(needed)} of it: end other programs, or raise"
+            " the limit of this one (ulimit -v)"
+        ) from exc
 
 
 def memory() -> Memory:

@@ -10,12 +10,37 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from semsearch.resources import require_room
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
+
+
+_THREAD = 16 << 20
+"""Bytes for a thread's stack, 8 MiB mostly, and what it begins with."""
+
+
+def require_room_for_thread() -> None:
+    """Raise OutOfMemory where a thread could not begin.
+
+    One whose stack is the last that fits dies before it says that it lives, and whoever started it
+    waits for that for ever.
+    """
+    require_room(_THREAD, "another thread")
+
+
+class Pool(ThreadPoolExecutor):
+    """Threads that start when they are used, if there is room."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Have a function called in a thread. Raises OutOfMemory."""
+        require_room_for_thread()
+        return super().submit(fn, *args, **kwargs)
 
 
 def thread_count() -> int:

@@ -65,6 +65,13 @@ _MODULES = {
 }
 
 
+_NO_THREAD = "can't start new thread"
+_NO_MEMORY = (
+    "not enough memory: what was committed is safe: end other programs, or raise the limit of this"
+    " one (ulimit -v), and run again"
+)
+
+
 class Commands(click.Group):
     """Loads a command when it is used, and turns our errors into one line and an exit code."""
 
@@ -101,6 +108,10 @@ class Commands(click.Group):
             _drop_output()
             place = exc.filename or "standard output"
             raise click.ClickException(one_line(f"{place}: {exc.strerror or exc}")) from exc
+        except (MemoryError, RuntimeError) as exc:
+            if isinstance(exc, RuntimeError) and str(exc) != _NO_THREAD:
+                raise
+            raise click.ClickException(_NO_MEMORY) from exc
         except KeyboardInterrupt as exc:
             click.echo("\nstopped: what was committed is safe; run again to go on", err=True)
             ctx.exit(getattr(exc, "code", 130))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, NamedTuple
 
 from semsearch.encoders.batching import run_halving
 from semsearch.encoders.runtimes.contract import Batch, Output, Runtime, Streaming
+from semsearch.threads import Pool
 
 if TYPE_CHECKING:
     from semsearch.types import Ints
@@ -67,7 +68,7 @@ def _window(
         for work in works:
             yield work, one(work)
         return
-    pool = ThreadPoolExecutor(runtime.workers, "encode")
+    pool = Pool(runtime.workers, "encode")
     flying: deque[tuple[Work, Future[Output]]] = deque()
     try:
         for work in works:

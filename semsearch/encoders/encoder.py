@@ -6,7 +6,6 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from semsearch.encoders.runtimes.choose import Precision, RuntimeName, open_runt
 from semsearch.encoders.runtimes.contract import Runtime
 from semsearch.encoders.tokens import Tokenized, Tokens
 from semsearch.errors import InputError, ModelError
+from semsearch.threads import Pool
 from semsearch.vectors import unit, widen
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ class Encoder:
                 yield 0, window(0)
             return
         starts = range(0, len(texts), _WINDOW)
-        with ThreadPoolExecutor(_AHEAD, "tokenize") as pool:
+        with Pool(_AHEAD, "tokenize") as pool:
             ahead = deque(pool.submit(window, start) for start in starts[:_AHEAD])
             for number, start in enumerate(starts, _AHEAD):
                 rows = ahead.popleft().result()

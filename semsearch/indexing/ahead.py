@@ -7,6 +7,8 @@ from concurrent.futures import Future, wait
 from threading import Event, Thread
 from typing import TypeVar
 
+from semsearch.threads import require_room_for_thread
+
 Job = TypeVar("Job")
 Done = TypeVar("Done")
 
@@ -66,5 +68,6 @@ def _started(work: Callable[[Job, Event], Done], job: Job, stop: Event) -> Futur
         except BaseException as exc:
             result.set_exception(exc)
 
+    require_room_for_thread()
     Thread(target=run, name="one ahead", daemon=True).start()
     return result

@@ -10,10 +10,14 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from semsearch import resources
 from semsearch.errors import MissingExtra
 
 if TYPE_CHECKING:
     from tantivy import Index, Schema, TextAnalyzer
+
+_ROOM = 32 << 20
+"""Bytes that tantivy's threads may need beside what a writer is given."""
 
 VID = "vid"
 TEXT = "text"
@@ -59,9 +63,15 @@ def schema() -> Schema:
     return builder.build()
 
 
+def require_room(heap_bytes: int = 0) -> None:
+    """Raise OutOfMemory where an index could not be opened, or written with such a heap."""
+    resources.require_room(_ROOM + heap_bytes, "the index of words")
+
+
 def create(path: str | None = None) -> Index:
-    """A new empty index in a folder, or in memory."""
+    """A new empty index in a folder, or in memory. Raises OutOfMemory."""
     load()
+    require_room()
     from tantivy import Index
 
     index = Index(schema(), path=path, reuse=False)
@@ -70,8 +80,9 @@ def create(path: str | None = None) -> Index:
 
 
 def open_folder(path: str) -> Index:
-    """The index of a folder that holds ``meta.json``."""
+    """The index of a folder that holds ``meta.json``. Raises OutOfMemory."""
     load()
+    require_room()
     from tantivy import Index
 
     index = Index.open(path)

@@ -39,6 +39,7 @@ class MemoryLexical:
         index = engine.create()
         from tantivy import Document
 
+        engine.require_room(_HEAP_BYTES)
         writer = index.writer(_HEAP_BYTES, 1)
         for vid, text in zip(numbers.tolist(), texts, strict=True):
             document = Document()

@@ -192,6 +192,7 @@ class LexicalWriter:
         if self._index is None:
             raise StorageError(_CLOSED.format(self._folder))
         if self._writer is None:
+            engine.require_room(self._heap_bytes)
             self._writer = self._index.writer(self._heap_bytes, self._threads)
         return self._writer
 

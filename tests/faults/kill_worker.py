@@ -10,8 +10,10 @@ A job may mark its own steps with ``fs.point("step N")``: a kill can then wait f
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -24,6 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from semsearch import fs
+
+HANGS = 120
+"""Seconds after which a job is taken to go on for ever."""
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -85,14 +90,19 @@ class Worker:
     ``warm`` names the modules whose ``warm_up`` is called before the first fork.
     """
 
-    def __init__(self, *warm: str) -> None:
+    def __init__(self, *warm: str, **environment: str) -> None:
         single = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # a fork has one thread
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.kill_worker", *warm],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, **single},
+            env={
+                **os.environ,
+                **single,
+                "SEMSEARCH_MIN_FREE": "0",
+                **environment,
+            },  # memory is small
             cwd=ROOT,
         )
 
@@ -163,6 +173,7 @@ def run_fork(work: Callable[[], None], seconds: float | None = None) -> None:
     if child == 0:
         status = 1
         try:
+            faulthandler.register(signal.SIGUSR1)
             work()
             status = 0
         except BaseException:  # noqa: BLE001 # told, as nobody else will
@@ -173,8 +184,21 @@ def run_fork(work: Callable[[], None], seconds: float | None = None) -> None:
     if seconds is not None:
         time.sleep(seconds)
         os.kill(child, signal.SIGKILL)  # not reaped yet, so the number is still its own
+    end_of_hanging(child)
     _, status = os.waitpid(child, 0)
     say(f"end {status} {time.perf_counter() - start:.6f}")
+
+
+def end_of_hanging(child: int) -> None:
+    """Wait for a child that ends in time; one that hangs says where, and ends by SIGUSR2."""
+    file = os.pidfd_open(child)
+    waiting = select.poll()
+    waiting.register(file, select.POLLIN)
+    if not waiting.poll(1_000 * HANGS):
+        os.kill(child, signal.SIGUSR1)
+        time.sleep(0.5)
+        os.kill(child, signal.SIGUSR2)
+    os.close(file)
 
 
 def _function(name: str) -> Callable[..., None]:

@@ -129,6 +129,12 @@ def index_corpus(folder: str, plan: dict[str, Any], second: bool) -> None:
     say(f"summary {summary.unchanged} {summary.encoded}")
 
 
+def index_from_nothing(folder: str, plan: dict[str, Any], second: bool) -> None:
+    """A job that keeps nothing of what was done before: the campaign must not bear it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    index_corpus(folder, plan, second)
+
+
 def warm_up() -> None:
     """Load libraries once, not in every fork."""
     import sqlite_utils.migrations  # noqa: F401
