@@ -7,6 +7,7 @@ a process of its own, which may crash without harm.
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import re
 import sqlite3
@@ -48,7 +49,9 @@ _WAL_FIXED = ((3, 44, 6), (3, 50, 7))
 def look_at_software(deep: bool) -> Findings:
     """Versions of Python, SQLite, semsearch and its libraries."""
     yield Finding(TOPIC, "semsearch", __version__)
-    yield Finding(TOPIC, "Python", f"{platform.python_version()} on {platform.platform()}")
+    system = os.uname()  # `platform` asks another program
+    where = f"{system.sysname} {system.release} {system.machine}"
+    yield Finding(TOPIC, "Python", f"{platform.python_version()} on {where}")
     yield _sqlite()
     floors = _floors()
     for name in _NEEDED:
