@@ -36,8 +36,7 @@ PLACES = ("semsearch/fs.py", "semsearch/store/*.py", "semsearch/collection/*.py"
 TESTS = (
     "tests/test_store_*.py", "tests/test_storage_*.py", "tests/test_collection.py",
     "tests/test_check.py", "tests/test_token_files.py", "tests/test_derived_files.py",
-    "tests/test_backup.py", "tests/test_repair.py", "tests/test_search.py",
-    "tests/test_reindex.py", "tests/test_indexing.py", "tests/test_vectors.py",
+    "tests/test_backup.py", "tests/test_repair.py", "tests/test_reindex.py",
     "tests/test_reading.py",
 )  # fmt: skip
 LIBRARIES = (

@@ -36,6 +36,7 @@ from semsearch.collection.lexical_cache import (
 )
 from semsearch.collection.maintain import compact, fit_rotation_if_due, merge_segments
 from semsearch.collection.reader import Reader, StaleSnapshot
+from semsearch.collection.reading import Reading
 from semsearch.collection.token_fill import fill_tokens
 from semsearch.collection.vector_build import (
     build_vector_cache,
@@ -452,6 +453,12 @@ def test_what_was_measured_decides_the_width_that_faiss_serves(folder, monkeypat
         assert isinstance(index, CoveredIndex)
         assert index.recalls == recalls
         assert index.serves(64) == (recalls[64] >= vector_cache.ENOUGH_RECALL)
+
+
+def test_vectors_count_less_of_what_the_model_cannot_read():
+    assert Reading().weight == 1
+    assert Reading(0.25).weight == 0.75
+    assert Reading(0.5, True).weight == pytest.approx(0.1)
 
 
 # Maintenance of an index that has nothing to maintain.

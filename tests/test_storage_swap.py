@@ -260,3 +260,22 @@ def test_nothing_stored_has_no_last_passage(tmp_path):
         assert writer.snapshot.last_vid == 0
         assert writer.snapshot.alive is None
         assert writer.snapshot.cache("lexical") is None
+
+
+def test_a_listing_that_a_swap_emptied_says_so(tmp_path, monkeypatch):
+    """All that took its place is newer than the listing: nothing more is found, nor missed."""
+    monkeypatch.setattr("semsearch.store.documents.BATCH", 2)
+    folder = tmp_path / "idx"
+    make(folder, documents(6))
+    with open_for_writing(Layout(folder)) as live, open_for_writing(Layout(folder).beside) as other:
+        fresh_ids(live, other)
+        other.adopt_encoder(encoder_row(), DIM, TOKENS)
+        put(other, [Document("first", "text", "", {}, "c")])
+        put(other, documents(6))
+        other.delete(["first"])
+    with Reader(folder) as reader:
+        listing = reader.documents()
+        assert next(listing).id == "d0"
+        swap(folder)
+        with pytest.raises(StorageError, match="another model's index took its place meanwhile"):
+            list(listing)
