@@ -317,6 +317,89 @@ def test_a_note_has_a_line_of_its_own_above_the_progress():
     assert done.stderr == b"", "only people are told"
 
 
+GOING_ON = """
+import sys, time
+from pathlib import Path
+from semsearch.cli.output import progress_bar
+with progress_bar(1000, "indexing", "docs") as advance:
+    for step in range(1000):
+        advance(1)
+        if step == 500:
+            Path(sys.argv[1]).touch()
+            while not Path(sys.argv[1] + ".go").exists():
+                time.sleep(0.01)
+        time.sleep(0.001)
+"""
+
+
+def lines_shown(shown):
+    """What was written from one carriage return to the next."""
+    return [part for part in re.split(r"[\r\n]+", shown) if part.strip()]
+
+
+def test_progress_survives_that_the_terminal_is_resized(tmp_path):
+    waiting = tmp_path / "waiting"
+    command = [sys.executable, "-c", GOING_ON, str(waiting)]
+    with terminal() as (slave, read):
+        termios.tcsetwinsize(slave, (24, 100))
+        process = subprocess.Popen(command, env=environment(), stderr=slave)
+        wait_for(waiting, process)
+        termios.tcsetwinsize(slave, (24, 40))
+        process.send_signal(signal.SIGWINCH)
+        waiting.with_name("waiting.go").touch()
+        shown = read(process)
+    assert process.returncode == 0
+    before, after = lines_shown(shown)[0], lines_shown(shown)[-1]
+    assert 80 < len(before) <= 100
+    assert "1000" in shown
+    assert len(after) <= 40
+    assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize("colour", [True, False])
+def test_progress_on_a_narrow_terminal_stays_in_its_line(tmp_path, colour):
+    waiting = tmp_path / "waiting"
+    waiting.with_name("waiting.go").touch()
+    env = environment() if colour else environment(NO_COLOR="1")
+    with terminal() as (slave, read):
+        termios.tcsetwinsize(slave, (24, 20))
+        command = [sys.executable, "-c", GOING_ON, str(waiting)]
+        process = subprocess.Popen(command, env=env, stderr=slave)
+        shown = read(process)
+    assert process.returncode == 0
+    assert "indexing" in shown
+    assert max(map(len, lines_shown(shown))) <= 20
+    assert "\x1b[3" not in shown, "no colours"
+    assert shown.count("\n") == 0
+
+
+def test_progress_in_a_pipe_is_nothing(tmp_path):
+    waiting = tmp_path / "waiting"
+    waiting.with_name("waiting.go").touch()
+    done = subprocess.run(
+        [sys.executable, "-c", GOING_ON, str(waiting)],
+        env=environment(), capture_output=True, check=True,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == (b"", b"")
+
+
+def test_a_signal_on_a_terminal_says_what_is_awaited(folder, corpus, tmp_path):
+    waiting = tmp_path / "waiting"
+    env = {"WAIT_AT": "3", "WAITING": str(waiting)}
+    with terminal() as (slave, read):
+        process = start("index", corpus, "-i", folder, stderr=slave, env=env)
+        wait_for(waiting, process)
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        waiting.with_name("waiting.go").touch()
+        shown = read(process)
+        process.stdout.close()
+    assert process.returncode == 130
+    assert "stopping after the batch under way; once more to stop at once" in shown
+    assert lines_shown(shown)[-1] == "stopped: what was committed is safe; run again to go on"
+
+
 @pytest.mark.parametrize("colour", [True, False])
 def test_hits_are_bold_on_a_terminal_unless_no_color(folder, colour):
     index_into(folder, FakeEncoder(), make_documents(3))

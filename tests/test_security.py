@@ -24,6 +24,7 @@ from semsearch.encoders.folder import read_folder
 from semsearch.errors import Corrupt, ModelError, SemsearchError
 from semsearch.index import library
 from semsearch.search.options import Options
+from semsearch.store.blocks import BlockFile
 from semsearch.store.database import open_reader, open_writer
 from semsearch.store.rows import row_crc
 from semsearch.types import Document
@@ -137,10 +138,10 @@ def beir(tmp_path_factory):
     judged = "".join(f"q{n}\td{n}\t1\n" for n in range(24))
     for split in ("test", "dev", "train"):
         (dataset / "qrels" / f"{split}.tsv").write_text(f"query-id\tcorpus-id\tscore\n{judged}")
-    rows = write_easy(folder / "rows", train=24)
+    to_train = write_easy(folder / "rows", train=24)
     (folder / "recipe.toml").write_text(
         'name = "small"\n[model]\nbase = "all-MiniLM-L6-v2"\n'
-        f'[[data]]\npath = "{rows / "train.jsonl"}"\n'
+        f'[[data]]\npath = "{to_train / "train.jsonl"}"\n'
     )
     return folder
 
@@ -300,12 +301,17 @@ def test_the_catalog_cannot_name_files_elsewhere(large, name):
 @pytest.mark.parametrize("name", ELSEWHERE)
 def test_no_token_file_is_read_elsewhere(large, name, monkeypatch):
     edited(large, "segment", "seg_id", tok_name=name)
-    opened = []
-    monkeypatch.setattr("semsearch.store.token_files.TokenFile", opened.append, raising=False)
+    opened: list[Path] = []
+    real = BlockFile.__init__
+
+    def opening(self, path, sha256):
+        opened.append(path)
+        real(self, path, sha256)
+
+    monkeypatch.setattr(BlockFile, "__init__", opening)
     with Reader(large) as reader:
-        tokens = reader.snapshot().tokens
-        assert len(tokens.missing()) >= 100, "as if it were not there"
-    assert opened == []
+        assert len(reader.snapshot().tokens.missing()) >= 100, "as if it were not there"
+    assert {path.suffix for path in opened} <= {".vec"}
 
 
 @pytest.mark.parametrize("name", ["../x.faiss", "/etc/passwd", "a-1.faiss", "a-..faiss"])

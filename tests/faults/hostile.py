@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from semsearch.collection.layout import Layout
 from semsearch.collection.reader import Reader
 from semsearch.collection.writer import open_for_writing
@@ -221,13 +223,9 @@ def run(seed: int, cases: Sequence[int], folder: Path) -> Outcome:
     """Do every case in a folder of its own."""
     outcome = Outcome(len(cases))
     index = folder / "index"
-    from semsearch.collection import writer
-
-    before, writer.FLUSH_ROWS = writer.FLUSH_ROWS, 30
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("semsearch.collection.writer.FLUSH_ROWS", 30)
         index_into(index, FakeEncoder(), make_documents(40))
-    finally:
-        writer.FLUSH_ROWS = before
     model = models.build("bert-cls", folder / "model")
     for number in cases:
         kind = _KINDS[number % len(_KINDS)]
