@@ -54,13 +54,14 @@ def _facts(reader: Reader) -> dict[str, Any]:
 
     snapshot = reader.snapshot()
     encoder = snapshot.encoder
-    faiss, lexical = snapshot.cache(vector_cache.KIND), snapshot.cache(lexical_cache.KIND)
+    faiss, lexical = vector_cache.valid_cache(snapshot), snapshot.cache(lexical_cache.KIND)
     language = lexical_cache.words_language(snapshot, reader.connection)
     reading = recorded_reading(snapshot, reader.connection)
     exact = {"kind": "exact", "candidates": None, "nprobe": None}
     params: dict[str, Any] = {"index": exact, "recalls": []}
     if faiss:
         params = json.loads(faiss.params)
+        params["index"] = exact | params["index"]
     folder = reader.layout.folder
     most = encoder.max_length if encoder else 0
     truncated, lost = passages.count_truncated(reader.connection, most)

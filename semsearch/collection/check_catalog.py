@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from semsearch.store import catalog
+from semsearch.store import catalog, documents
 from semsearch.store.filters import field_rows
-from semsearch.store.rows import row_crc, stamp_crc
+from semsearch.store.rows import is_sound
 
 _PLAIN_TABLES = (
     "meta", "encoder", "rotation", "generation", "source", "segment", "l0", "cache",
@@ -65,14 +64,14 @@ def _references(connection: sqlite3.Connection) -> Iterator[str]:
 
 def _rows(connection: sqlite3.Connection, table: str) -> Iterator[str]:
     for row in _stream(connection, f"SELECT * FROM {table}"):  # noqa: S608
-        if row_crc(row[:-1]) != row[-1]:
+        if not is_sound(table, row[:-1], row[-1]):
             yield _damaged(table, row[0])
 
 
 def _documents(connection: sqlite3.Connection, totals: _Totals) -> Iterator[str]:
     for row in _stream(connection, "SELECT * FROM document ORDER BY doc_id"):
         deleted = row[_DELETED]
-        if row_crc(row[:_DELETED]) ^ stamp_crc(deleted) != row[-1]:
+        if not is_sound("document", row[:_DELETED], row[-1], deleted):
             yield _damaged("document", row[0])
             continue
         if deleted is None:
@@ -86,7 +85,9 @@ def _documents(connection: sqlite3.Connection, totals: _Totals) -> Iterator[str]
 def _missing_fields(
     connection: sqlite3.Connection, doc_id: int, meta: str, totals: _Totals
 ) -> Iterator[str]:
-    for key, kind, value in {row[:3] for row in field_rows(json.loads(meta), doc_id)}:
+    for key, kind, value in {
+        row[:3] for row in field_rows(documents.metadata_of(doc_id, meta), doc_id)
+    }:
         totals.fields += 1
         found = connection.execute(
             "SELECT value FROM field WHERE key = ? AND kind = ? AND value = ? AND doc_id = ?",
@@ -103,7 +104,7 @@ def _passages(connection: sqlite3.Connection, totals: _Totals) -> Iterator[str]:
         " ORDER BY p.vid",
     )
     for row in rows:
-        if row_crc(row[:-2]) != row[-2]:
+        if not is_sound("passage", row[:-2], row[-2]):
             yield _damaged("passage", row[0])
         elif row[-1] is None:
             totals.passages += 1

@@ -15,9 +15,9 @@ from semsearch.collection.salvaged_vectors import SalvagedVectors
 from semsearch.errors import SEE_CHECK, Corrupt
 from semsearch.store import catalog
 from semsearch.store.database import open_reader
-from semsearch.store.documents import COLUMNS, StoredDocument, checked_document
+from semsearch.store.documents import COLUMNS, StoredDocument, checked_document, metadata_of
 from semsearch.store.passages import PassageRow, text_hash
-from semsearch.store.rows import row_crc, sound_rows
+from semsearch.store.rows import is_sound, sound_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,6 +111,7 @@ class Salvage:
                 if row is None:
                     continue
                 stored = checked_document(row)
+                metadata_of(doc_id, stored.meta)
             except (sqlite3.Error, UnicodeDecodeError):
                 self.lost.append(f"row {doc_id}")
             except Corrupt:
@@ -135,7 +136,7 @@ class Salvage:
                 rows = cursor.fetchall()
         except (sqlite3.Error, UnicodeDecodeError):
             return None
-        found = [PassageRow(*row[:-1]) for row in rows if row_crc(row[:-1]) == row[-1]]
+        found = [PassageRow(*row[:-1]) for row in rows if is_sound("passage", row[:-1], row[-1])]
         if len(found) < len(rows) or [row.ord for row in found] != list(range(len(found))):
             return None
         if not found or found[0].start != 0 or found[-1].end != len(document.content):

@@ -131,6 +131,8 @@ def _open_segment(layout: Layout, row: catalog.SegmentRow) -> Segment:
     segment = _OPEN.get((str(path), row.sha256))
     if segment is None:
         segment = _OPEN[(str(path), row.sha256)] = Segment(path, row.sha256)
+    if segment.n != row.n:
+        raise Corrupt(f"{path}: {segment.n} vectors, not the {row.n} on record: {SEE_CHECK}")
     return segment
 
 
@@ -148,6 +150,8 @@ def _recent(
     vids = np.array([row[0] for row in found], np.int64)
     raw = b"".join(row[3] for row in found)
     width = len(found[0][3]) // 2 if found else encoder.dim
+    if len(raw) != 2 * width * len(found):
+        raise Corrupt(f"catalog.db: rows of table l0 are damaged: {SEE_CHECK}")
     vectors = np.frombuffer(raw, "<f2").reshape(len(found), width)
     return (vids, vectors), [row[4] for row in found], {row[2] for row in found}
 

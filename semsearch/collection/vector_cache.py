@@ -22,6 +22,7 @@ from semsearch.errors import Corrupt, MissingExtra
 from semsearch.index.contract import Rows, VectorIndex
 from semsearch.index.exact import ExactIndex
 from semsearch.store import catalog
+from semsearch.store.shapes import covers_fit
 from semsearch.types import Candidates
 from semsearch.vectors import merge_top_k
 
@@ -116,7 +117,7 @@ def _open(snapshot: Snapshot, row: catalog.CacheRow, exact: ExactIndex) -> Cover
     if not _FILE_NAME.fullmatch(row.name):
         raise Corrupt(f"{snapshot.layout.catalog}: {row.name!r} is no name of a FAISS file")
     path = snapshot.layout.ann / row.name
-    if fs.sha256_of(path) != json.loads(row.files)[row.name]:
+    if fs.sha256_of(path) != json.loads(row.files).get(row.name):
         raise Corrupt(f"{path}: the FAISS file is damaged")
     params: dict[str, Any] = json.loads(row.params)
     n = json.loads(row.covers)["n"]
@@ -146,6 +147,8 @@ def valid_cache(snapshot: Snapshot) -> catalog.CacheRow | None:
     if row is None:
         return None
     recorded = json.loads(row.covers)
+    if not covers_fit(recorded, json.loads(row.params)):
+        return None
     n = recorded["n"]
     now = covers(snapshot) | {"n": n, "last_vid": recorded["last_vid"]}
     if recorded != now or n > len(snapshot.rows):

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from semsearch import fs
 from semsearch.errors import Corrupt
+from semsearch.store.shapes import parsed
 
 if TYPE_CHECKING:
     from semsearch.types import Ints
@@ -90,7 +91,7 @@ def _header(magic: bytes, facts: dict[str, Any]) -> bytes:
 
 
 class BlockFile:
-    """A memory-mapped file whose ``facts`` are those of its header.
+    """A memory-mapped file, whose header has facts about it (``number``, ``text``).
 
     A kind of file derives from it, says how large the body is (``expect``) and what to tell people
     when it is damaged. Raises Corrupt when the header is not the one that the catalog names, and on
@@ -109,18 +110,33 @@ class BlockFile:
             raise self.damaged() from exc
         header = self._map[:HEADER]
         start = len(self.magic)
-        if hashlib.sha256(header).hexdigest() != sha256 or header[:start] != self.magic:
+        known = hashlib.sha256(header).hexdigest() == sha256 and len(header) == HEADER
+        if not known or header[:start] != self.magic:
             raise self.damaged()
         _, length = struct.unpack_from("<II", header, start)
-        self.facts: dict[str, Any] = json.loads(header[start + 8 :][:length])
+        self._facts: dict[str, Any] = parsed(header[start + 8 :][:length], dict) or {}
         self._size = 0
         self._crcs = np.zeros(0, np.uint32)
         self._checked = np.zeros(0, np.bool_)
 
+    def number(self, name: str) -> int:
+        """A number of the header. Raises Corrupt where there is none, or one that none can be."""
+        found = self._facts.get(name)
+        if type(found) is not int or not 0 <= found < len(self._map) + (1 << 32):
+            raise self.damaged()
+        return found
+
+    def text(self, name: str) -> str:
+        """A text of the header. Raises Corrupt where there is none."""
+        found = self._facts.get(name)
+        if not isinstance(found, str):
+            raise self.damaged()
+        return found
+
     def expect(self, size: int) -> None:
         """The body has so many bytes: read the table of its blocks. Raises Corrupt."""
         raw = self._map[HEADER + size :]
-        if len(raw) != -(-size // BLOCK) * 4 or zlib.crc32(raw) != self.facts["table_crc"]:
+        if len(raw) != -(-size // BLOCK) * 4 or zlib.crc32(raw) != self.number("table_crc"):
             raise self.damaged()
         self._size = size
         self._crcs = np.frombuffer(raw, "<u4")
@@ -142,7 +158,7 @@ class BlockFile:
 
     def verify(self) -> None:
         """Hash the whole file. Raises Corrupt."""
-        if hashlib.sha256(memoryview(self._map)[HEADER:]).hexdigest() != self.facts["sha256"]:
+        if hashlib.sha256(memoryview(self._map)[HEADER:]).hexdigest() != self.text("sha256"):
             raise self.damaged()
 
     def _check(self, blocks: Ints) -> None:

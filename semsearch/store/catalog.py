@@ -91,6 +91,8 @@ CODED_WIDTH = "token_width"
 """The setting that holds the width of the tokens whose codes are kept, 0 if none are to be; an
 index without it has none."""
 
+MOST_ID = 1 << 62
+
 NO_GENERATION = GenerationRow(0, 0, 0, 0, 0)
 
 
@@ -262,7 +264,10 @@ def next_id(connection: sqlite3.Connection, table: str) -> int:
         row = connection.execute(
             "SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)
         ).fetchone()
-        return int(row[0]) + 1 if row else 1
+        highest = row[0] if row else 0
+        if not isinstance(highest, int) or not 0 <= highest < MOST_ID:
+            raise Corrupt(f"catalog.db: the last id of table {table} is damaged: {SEE_CHECK}")
+        return highest + 1
     column = {"segment": "seg_id", "encoder": "encoder_id", "rotation": "rotation_id"}[table]
     return int(
         connection.execute(f"SELECT coalesce(max({column}), 0) + 1 FROM {table}").fetchone()[0]

@@ -22,7 +22,8 @@ from semsearch.store.rows import (
     short_hash,
     stamp_crc,
 )
-from semsearch.types import Document
+from semsearch.store.shapes import parsed
+from semsearch.types import Document, Metadata
 
 COLUMNS = "doc_id, ext_id, source, title, body, meta, content_hash, added_gen, deleted_gen, crc"
 
@@ -43,9 +44,14 @@ class StoredDocument:
     crc: int
 
     @property
+    def metadata(self) -> Metadata:
+        """JSON values by field name. Raises Corrupt."""
+        return metadata_of(self.doc_id, self.meta)
+
+    @property
     def document(self) -> Document:
         """The document as its users know it."""
-        return Document(self.ext_id, self.body, self.title, json.loads(self.meta), self.source)
+        return Document(self.ext_id, self.body, self.title, self.metadata, self.source)
 
 
 class Mark(NamedTuple):
@@ -98,6 +104,8 @@ def stamp_deleted(
         (crc,) = connection.execute(
             "SELECT crc FROM document WHERE doc_id = ?", (doc_id,)
         ).fetchone()
+        if not isinstance(crc, int):
+            raise damaged_row(doc_id)
         connection.execute(
             "UPDATE document SET deleted_gen = ?, crc = ? WHERE doc_id = ?",
             (gen, crc ^ stamp_crc(gen), doc_id),
@@ -105,6 +113,8 @@ def stamp_deleted(
         count, total = connection.execute(
             "SELECT count(*), coalesce(sum(crc), 0) FROM passage WHERE doc_id = ?", (doc_id,)
         ).fetchone()
+        if not isinstance(total, int):
+            raise damaged_row(doc_id)
         passages += count
         crcs += crc + total
     return passages, crcs
@@ -117,7 +127,7 @@ def purge_deleted(connection: sqlite3.Connection) -> None:
         for row in documents_of(connection, batch).values():
             connection.executemany(
                 "DELETE FROM field WHERE key = ? AND kind = ? AND value = ? AND doc_id = ?",
-                field_rows(json.loads(row.meta), row.doc_id),
+                field_rows(row.metadata, row.doc_id),
             )
     connection.execute(
         "DELETE FROM passage WHERE doc_id IN"
@@ -224,3 +234,16 @@ def checked_document(row: Sequence[Any]) -> StoredDocument:
     stored = StoredDocument(*row)
     check_row("document", stored.doc_id, row[:8], stored.crc, stored.deleted_gen)
     return stored
+
+
+def metadata_of(doc_id: int, meta: str) -> Metadata:
+    """The metadata of a document row, as its column has them. Raises Corrupt."""
+    found: Metadata | None = parsed(meta, dict)
+    if found is None:
+        raise damaged_row(doc_id)
+    return found
+
+
+def damaged_row(doc_id: object) -> Corrupt:
+    """The error for a document row, or what belongs to it, that no writer made: to be raised."""
+    return Corrupt(f"catalog.db: row {doc_id!r} of table document is damaged: {SEE_CHECK}")

@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 
 from semsearch.errors import SEE_CHECK, Corrupt, UsageError
 from semsearch.store.rows import is_utf8
+from semsearch.store.shapes import parsed
 from semsearch.types import Metadata
 
 Scalar: TypeAlias = str | int | float | bool | None
@@ -230,8 +231,8 @@ def _metadata(
             (json.dumps(sorted(documents)),),
         )
         for doc_id, meta in cursor:
-            try:
-                yield doc_id, json.loads(meta)
-            except ValueError as exc:
+            found = parsed(meta, dict)
+            if found is None:
                 message = f"catalog.db: the metadata of document row {doc_id} is damaged"
-                raise Corrupt(f"{message}: {SEE_CHECK}") from exc
+                raise Corrupt(f"{message}: {SEE_CHECK}")
+            yield doc_id, found

@@ -11,11 +11,12 @@ import json
 import sqlite3
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from typing import Any
 
 from semsearch.errors import SEE_CHECK, Corrupt
+from semsearch.store.shapes import fits
 
 BATCH = 500
 """Rows asked for in one statement."""
@@ -50,22 +51,29 @@ def stamp_crc(deleted_gen: int | None) -> int:
 
 
 def check_row(
-    table: str, key: Any, values: Iterable[Any], crc: int, deleted: int | None = None
+    table: str, key: Any, values: Sequence[Any], crc: int, deleted: int | None = None
 ) -> None:
-    """Raise Corrupt when a fetched row does not have the CRC it was written with."""
-    if row_crc(values) ^ stamp_crc(deleted) != crc:
+    """Raise Corrupt unless a fetched row is as it was written, and what may be written at all."""
+    if not is_sound(table, values, crc, deleted):
         raise Corrupt(f"catalog.db: row {key!r} of table {table} is damaged: {SEE_CHECK}")
 
 
+def is_sound(table: str, values: Sequence[Any], crc: object, deleted: object = None) -> bool:
+    """Whether a row has the CRC that it was written with, and holds what such a row may hold."""
+    if not isinstance(crc, int) or not isinstance(deleted, int | None):
+        return False
+    return row_crc(values) ^ stamp_crc(deleted) == crc and fits(table, values)
+
+
 def sound_rows(connection: sqlite3.Connection, table: str) -> list[Any]:
-    """The rows of a table that have their CRC, without it, up to one that cannot be read at all.
+    """The sound rows of a table, without their CRC, up to one that cannot be read at all.
 
     For what is left of a damaged catalog; everything else refuses damage (``check_row``).
     """
     found = []
     with suppress(sqlite3.Error, UnicodeDecodeError), closing(connection.cursor()) as cursor:
         for row in cursor.execute(f"SELECT * FROM {table}"):
-            if row_crc(row[:-1]) == row[-1]:
+            if is_sound(table, row[:-1], row[-1]):
                 found.append(row[:-1])
     return found
 

@@ -63,8 +63,10 @@ class Segment(BlockFile):
 
     def __init__(self, path: Path, sha256: str) -> None:
         super().__init__(path, sha256)
-        self.n: int = self.facts["n"]
-        self.dim: int = self.facts["dim"]
+        self.n: int = self.number("n")
+        self.dim: int = self.number("dim")
+        if not self.n or not self.dim:
+            raise self.damaged()
         self._base, self._row = self.n * 8, self.dim * 2
         self.expect(self._base + self.n * self._row)
         self._vids: Ints = self.array("<i8", self.n, 0)

@@ -89,10 +89,8 @@ class TokenFile(BlockFile):
 
     def __init__(self, path: Path, sha256: str) -> None:
         super().__init__(path, sha256)
-        facts = self.facts
-        self.n: int = facts["n"]
-        self.m: int = facts["m"]
-        self.format = TokenFormat(facts["fingerprint"], facts["codec"], facts["width"])
+        self.n, self.m, width = self.number("n"), self.number("m"), self.number("width")
+        self.format = TokenFormat(self.text("fingerprint"), self.text("codec"), width)
         size = self.m * self.format.width
         self._base = size + -size % 8
         self.expect(self._base + (self.n + 1) * 8)
