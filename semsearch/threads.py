@@ -37,10 +37,10 @@ def require_room_for_thread() -> None:
 class Pool(ThreadPoolExecutor):
     """Threads that start when they are used, if there is room."""
 
-    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+    def submit(self, fn: Any, /, *args: Any) -> Future[Any]:  # type: ignore[override]
         """Have a function called in a thread. Raises OutOfMemory."""
         require_room_for_thread()
-        return super().submit(fn, *args, **kwargs)
+        return super().submit(fn, *args)
 
 
 def thread_count() -> int:

@@ -1,12 +1,13 @@
 """An indexing run that is killed, or has too little memory, goes on where it was."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from click.testing import CliRunner
 
 from semsearch import resources, threads
 from semsearch.cli.main import Commands, cli
+from semsearch.collection.reader import Reader
 from semsearch.errors import OutOfMemory
 from semsearch.indexing.ahead import one_ahead
 from semsearch.lexical import engine
@@ -45,11 +46,11 @@ def test_a_corpus_that_changed_is_gone_on_with_too(worker, disk):
 
 def test_the_index_has_all_that_a_large_one_has(worker, disk):
     plan = Plan(1_000, 64, 0, seed=SEED)
-    ran = worker.run(resume.JOB, disk, resume.asdict(plan), False)
+    ran = worker.run(resume.JOB, disk, asdict(plan), False)
     assert (ran.status, resume.encoded_by(ran)) == (0, 1_000)
     assert {"batch", "commit", "lexical-link", "unlink", "rename"} <= set(ran.points)
     assert ran.points.count("unlink") > 10  # segments were merged
-    with resume.Reader(disk) as reader:
+    with Reader(disk) as reader:
         snapshot = reader.snapshot()
         assert all(row.tok_name for row in snapshot.segments)
         assert {row.kind for row in snapshot.caches} == {"faiss", "lexical"}
@@ -71,8 +72,8 @@ def test_the_index_has_all_that_a_large_one_has(worker, disk):
 def test_what_encodes_everything_again_is_caught(worker, disk, monkeypatch):
     """A job that begins with an empty index each time loses more than two windows by a kill."""
     monkeypatch.setattr(resume, "JOB", "tests.faults.resume.index_from_nothing")
-    monkeypatch.setattr(resume.Killing, "next_kill", lambda *_: Kill("batch", 30))
-    plan = Plan(1_000, 64, 4, seed=SEED)
+    monkeypatch.setattr(resume.Killing, "next_kill", lambda *_: Kill("batch", 20))
+    plan = Plan(400, 64, 2, seed=SEED)
     with pytest.raises(AssertionError, match="encoded again|lost"):
         resume.run_case(worker, plan, disk, Outcome(1))
 

@@ -92,17 +92,13 @@ class Worker:
 
     def __init__(self, *warm: str, **environment: str) -> None:
         single = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # a fork has one thread
+        single["SEMSEARCH_MIN_FREE"] = "0"  # what is in memory needs none of the disk
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.kill_worker", *warm],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={
-                **os.environ,
-                **single,
-                "SEMSEARCH_MIN_FREE": "0",
-                **environment,
-            },  # memory is small
+            env={**os.environ, **single, **environment},
             cwd=ROOT,
         )
 

@@ -93,7 +93,7 @@ def careless(words: list[str], errors: str, room: int) -> None:
     from semsearch.cli.main import Commands
     from semsearch.lexical import engine as words_engine
 
-    words_engine.require_room = lambda *_: None  # type: ignore[assignment]
+    words_engine.require_room = lambda *_: None
     Commands.invoke = click.Group.invoke  # type: ignore[method-assign]
     command(words, errors, room)
 
