@@ -7,6 +7,7 @@ migrated, interrupted or not.
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -66,7 +67,9 @@ def unpacked(name: str, place: Path) -> Path:
 
 def recorded(name: str) -> dict[str, Any]:
     """What it answered when it was made."""
-    found: dict[str, Any] = json.loads((golden.PLACE / f"{name}.json").read_text("utf-8"))
+    found: dict[str, Any] = json.loads(
+        gzip.decompress((golden.PLACE / f"{name}.json.gz").read_bytes())
+    )
     return found
 
 

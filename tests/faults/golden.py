@@ -1,6 +1,6 @@
 """Golden indexes, each kept as a release made it: ``python -m tests.faults.golden NAME``.
 
-python -m tests.faults.golden format-1-now          writes tests/golden/format-1-now.{tar.gz,json}
+python -m tests.faults.golden format-1-now          writes tests/golden/format-1-now.*
 
 For an earlier release run this same file with that release's code, in a worktree of its commit: it
 uses nothing that the first release did not have. ``format-1-first`` was made so, with d227bfc, the
@@ -10,6 +10,7 @@ What is made once is never made again: a release that wrote something new adds a
 """
 
 import argparse
+import gzip
 import hashlib
 import json
 import tarfile
@@ -42,7 +43,7 @@ PLACE = Path(__file__).resolve().parents[1] / "golden"
 DIM = 16
 LONG = "a value too long for the index of fields " * 8
 QUERIES = ("bar dor gil kol", "mar fal changed", "中文 සිංහල naïve", "title 7")
-MOST = 100
+MOST = 250
 
 
 class GoldenEncoder(FakeEncoder):
@@ -92,7 +93,7 @@ STRANGE = [
 
 def documents() -> list[Document]:
     """Plain ones, long ones of several passages, strange ones."""
-    plain = [document(n, 60 if n % 13 == 0 else 6) for n in range(70)]
+    plain = [document(n, 60 if n % 13 == 0 else 6) for n in range(170)]
     strange = [Document(*fields, "strange.csv", n) for n, fields in enumerate(STRANGE, start=2)]
     return [*plain, *strange]
 
@@ -103,12 +104,12 @@ def make(folder: Path) -> None:
     encoder: Any = GoldenEncoder()
     with open_for_writing(Layout(folder)) as writer:
         _choose(writer)
-        run_indexing(writer, encoder, [Source("first.jsonl", every[:40])])
+        run_indexing(writer, encoder, [Source("first.jsonl", every[:120])])
         vector_build.choose_kind(writer, "SQ8")
-        run_indexing(writer, encoder, [Source("first.jsonl", every[40:70])])
-        run_indexing(writer, encoder, [Source("strange.csv", every[70:])])
+        run_indexing(writer, encoder, [Source("first.jsonl", every[120:170])])
+        run_indexing(writer, encoder, [Source("strange.csv", every[170:])])
         vector_build.build_vector_cache(writer, force=True)
-        writer.delete([d.id for d in every[3:60:9]])
+        writer.delete([d.id for d in every[3:160:19]])
         changed = [
             Document(d.id, f"changed {d.text}", d.title, d.metadata, d.source, d.line)
             for d in every[5:6]
@@ -201,7 +202,7 @@ def main() -> None:
         text = json.dumps(expected(folder), ensure_ascii=False, separators=(",", ":"))
         with tarfile.open(target, "x:gz") as archive:
             archive.add(folder, asked.name)
-        target.with_name(f"{asked.name}.json").write_text(text + "\n", encoding="utf-8")
+        target.with_name(f"{asked.name}.json.gz").write_bytes(gzip.compress(text.encode()))
     print(f"{target}: {target.stat().st_size:,} bytes")
 
 
