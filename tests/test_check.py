@@ -190,6 +190,16 @@ def test_a_lost_document_is_found(index):
     assert [line for line in lines if "as documents" in line]
 
 
+def test_a_passage_without_its_document_is_checked_all_the_same(index):
+    damage(
+        index,
+        "PRAGMA foreign_keys = 0",
+        "UPDATE passage SET crc = 0 WHERE vid = (SELECT max(vid) FROM passage WHERE doc_id = 5)",
+        "DELETE FROM document WHERE doc_id = 5",
+    )
+    assert [line for line in problems(index) if "of table passage is damaged" in line]
+
+
 def test_a_vector_that_is_lost_or_twice_there_is_found(index):
     with Reader(index) as reader:
         recent = reader.snapshot().rows.recent[0].tolist()

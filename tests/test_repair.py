@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import pytest
 
-from semsearch.collection import maintain
+from semsearch.collection import health, maintain
 from semsearch.collection.check import check_index
 from semsearch.collection.health import answers
 from semsearch.collection.layout import Layout
 from semsearch.collection.reader import Reader
+from semsearch.collection.rows import StoredRows
 from semsearch.collection.writer import open_for_writing
 from semsearch.errors import Corrupt, Locked, Mismatch, NotFound, StorageError
 from semsearch.indexing import choose_long_text
@@ -455,6 +456,22 @@ def test_what_still_answers(folder):
     run(folder, "UPDATE document SET crc = 0 WHERE ext_id = 'd30'")
     said = answers(folder)["documents by id and export"]
     assert said.startswith("as far as they are sound, of which export lists 0: catalog.db: row ")
+
+
+def test_vectors_are_asked_for_block_by_block(folder, monkeypatch):
+    asked = []
+    real = StoredRows.block
+
+    def block(self, start, stop):
+        asked.append((start, stop))
+        return real(self, start, stop)
+
+    monkeypatch.setattr(StoredRows, "block", block)
+    monkeypatch.setattr(health, "_BLOCK", 10)
+    answers(folder)
+    with Reader(folder) as reader:
+        count = len(reader.snapshot().rows)
+    assert asked == [(at, min(at + 10, count)) for at in range(0, count, 10)]
 
 
 @pytest.mark.parametrize("row", [0, -1])

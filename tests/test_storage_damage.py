@@ -19,7 +19,7 @@ from semsearch.collection.reader import Reader
 from semsearch.collection.salvage import open_salvage
 from semsearch.collection.tokens import open_token_file
 from semsearch.collection.writer import open_for_writing
-from semsearch.errors import Corrupt, Mismatch, NotFound, StorageError
+from semsearch.errors import Corrupt, InputError, Mismatch, NotFound, StorageError
 from semsearch.maxsim import Codes, TokenCodec
 from semsearch.store import catalog, database, documents, passages, schema, token_files
 from semsearch.store.database import (
@@ -561,3 +561,63 @@ def test_passages_that_cannot_be_read_are_cut_again(folder):
     assert {saved.passages for saved in every} == {None}
     assert found.vectors_of(every[0]) == []
     found.close()
+
+
+# What may not be written, and where.
+
+
+def test_a_writer_that_failed_or_was_forked_is_of_no_use(folder, monkeypatch):
+    with open_for_writing(Layout(folder)) as writer:
+        assert writer.usable
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getpid", lambda: 1)
+            with pytest.raises(StorageError, match="this is a fork of that"):
+                put(writer, [document(90)])
+    with open_for_writing(Layout(folder)) as writer:
+        with pytest.raises(ValueError, match="two changes of one document"):
+            put(writer, [document(90), document(90)])
+        put(writer, [document(90)])  # nothing was begun
+        with pytest.raises(Corrupt), writer.transaction():
+            writer.connection.execute("nonsense")
+        assert not writer.usable
+        with pytest.raises(StorageError, match="an earlier write failed"):
+            writer.refresh()
+
+
+@pytest.mark.parametrize("name", ["catalog.db", "seg", "ann", "lex", "beside"])
+def test_nothing_is_written_by_way_of_a_link(folder, tmp_path, name):
+    (folder / "ann").mkdir(exist_ok=True)
+    (folder / "lex").mkdir(exist_ok=True)
+    (folder / "beside").mkdir()
+    (folder / name).rename(tmp_path / "elsewhere")
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="a link") as caught, open_for_writing(Layout(folder)):
+        pass
+    assert str(caught.value).startswith(f"{folder / name}: a link")
+
+
+def test_a_journal_that_names_another_file_is_refused(folder):
+    journal = folder / "catalog.db-journal"
+    raw = b"\0" * 600 + b"/etc/passwd" + bytes.fromhex("d9d505f920a163d7")
+    journal.write_bytes(raw)
+    with pytest.raises(Corrupt, match="names another file"):
+        Reader(folder)
+    assert journal.read_bytes() == raw
+    journal.unlink()
+    journal.mkdir()
+    with pytest.raises(StorageError, match="journal: cannot read"):
+        Reader(folder)
+
+
+def test_more_than_the_limit_is_no_list(folder):
+    with Reader(folder) as reader:
+        every = reader.vids_matching(parse_filter(["n>=0"]), 20)
+        assert every is not None
+        assert every.tolist() == reader.snapshot().rows.ids.tolist()
+        assert reader.vids_matching(parse_filter(["n>=0"]), 19) is None
+        both = parse_filter(["n>=0", "n=3"])  # only the second is short enough to start from
+        some = reader.vids_matching(both, 5)
+        assert some is not None
+        three = reader.find("d3")
+        assert set(reader.rows_of(some.tolist()).values()) == {three.doc_id}
+        assert reader.vids_matching(parse_filter(["n>=0", "n=99"]), 5) is not None

@@ -3,14 +3,16 @@
 import errno
 import json
 import os
+import sqlite3
 import sys
+from dataclasses import dataclass
 from typing import IO, cast
 
 import numpy as np
 import pytest
 
 from semsearch import fs
-from semsearch.collection import lexical_cache, vector_build, vector_cache
+from semsearch.collection import beside, lexical_cache, vector_build, vector_cache
 from semsearch.collection.backup import _copy, back_up, own_bytes
 from semsearch.collection.beside import (
     beside_of,
@@ -52,6 +54,7 @@ from semsearch.index.exact import ExactIndex
 from semsearch.indexing import choose_long_text
 from semsearch.lexical import files
 from semsearch.store import catalog
+from semsearch.store.database import open_reader
 from semsearch.types import Document
 from tests.fakes import FakeEncoder, index_into, lower_limits, make_documents
 from tests.store_model import DIM, TOKENS, assert_holds, encoder_row, put, small_sizes
@@ -440,6 +443,29 @@ def test_faiss_serves_the_widths_at_which_it_finds_enough():
     assert lower.serves(2)
 
 
+def test_a_width_that_faiss_does_not_serve_is_compared_whole(writer, monkeypatch):
+    lower_limits(monkeypatch, 10)
+    build_vector_cache(writer)
+    index, exact = open_vectors(writer.snapshot, never), ExactIndex(writer.snapshot.rows)
+    assert isinstance(index, CoveredIndex)
+    assert not index.serves(32)
+    queries = writer.snapshot.rows.take(np.array([0, 17, 39]))[:, :32]
+    wanted, found = exact.search(queries, 7), index.search(queries, 7)
+    np.testing.assert_array_equal(found.ids, wanted.ids)
+    np.testing.assert_array_equal(found.scores, wanted.scores)
+    monkeypatch.setattr("semsearch.index.build.build", lambda *_, **__: Built(exact))
+    before = generation(writer)
+    build_vector_cache(writer, force=True)
+    assert generation(writer) == before
+
+
+@dataclass
+class Built:
+    """Where nothing but comparing every vector is good enough."""
+
+    index: ExactIndex
+
+
 def test_what_was_measured_decides_the_width_that_faiss_serves(folder, monkeypatch):
     lower_limits(monkeypatch, 10)
     monkeypatch.setattr(vector_build, "MEASURED_DIMS", (64, 32, 16))
@@ -518,7 +544,7 @@ def test_nothing_beside_is_nothing(folder, writer):
     assert beside_of(writer.layout) is None  # it holds nothing yet
 
 
-def test_what_is_beside_is_described_and_forgotten(folder, writer):
+def test_what_is_beside_is_described_and_forgotten(folder, writer, monkeypatch):
     index_into(writer.layout.beside.folder, FakeEncoder(32, "other"), make_documents(7))
     found = beside_of(writer.layout)
     assert found is not None
@@ -527,6 +553,16 @@ def test_what_is_beside_is_described_and_forgotten(folder, writer):
     every = [p for p in writer.layout.beside.folder.rglob("*") if p.is_file()]
     assert found.bytes == sum(p.stat().st_size for p in every) == size_of(folder / "beside")
     assert size_of(folder / "nothing") == 0
+    opened = []
+
+    def open_it(path):
+        opened.append(open_reader(path))
+        return opened[0]
+
+    monkeypatch.setattr(beside, "open_reader", open_it)
+    assert beside_of(writer.layout) == found
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        opened[0].execute("SELECT 1")
     forget_beside(writer.layout)
     assert not writer.layout.beside.folder.exists()
     assert not list(folder.glob(".tmp-*"))
@@ -548,6 +584,9 @@ def test_what_a_killed_swap_left_is_settled(folder, writer):
     (folder / f"before-{gen}" / "mark").write_bytes(b"1")
     (folder / "beside").mkdir()
     (folder / "beside" / "old").write_bytes(b"1")
+    settle(writer.layout, writer.snapshot)
+    assert [path.name for path in (folder / "beside").iterdir()] == ["mark"]
+    (folder / "beside").rename(folder / f"before-{gen}")  # killed between its two last steps
     settle(writer.layout, writer.snapshot)
     assert [path.name for path in (folder / "beside").iterdir()] == ["mark"]
     assert not (folder / f"before-{gen}").exists()

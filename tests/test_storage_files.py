@@ -152,6 +152,32 @@ def test_what_the_system_says_becomes_advice(number, said):
     assert said in str(caught.value)
 
 
+def test_what_cannot_be_read_is_named():
+    for exc, said in (
+        (OSError(errno.ENOMEM, "?"), "^/x: cannot read: not enough memory"),
+        (OSError(errno.ENOENT, "?", "/own"), "^/own: cannot read: No such file or directory"),
+    ):
+        with pytest.raises(StorageError, match=said), fs.read_errors(Path("/x")):
+            raise exc
+    with pytest.raises(StorageError, match="^/x: cannot read: odd$"), fs.read_errors(Path("/x")):
+        raise OSError("odd")
+
+
+def test_only_plain_files_are_opened(folder):
+    (folder / "a").write_bytes(b"abc")
+    with fs.open_plain(folder / "a") as file:
+        assert file.read() == b"abc"
+    os.mkfifo(folder / "pipe")
+    open_files = len(os.listdir("/proc/self/fd"))
+    for path in (folder / "pipe", folder, Path("/dev/null")):
+        with pytest.raises(OSError, match="not a file") as caught:
+            fs.open_plain(path)
+        assert caught.value.filename == str(path)
+    with pytest.raises(FileNotFoundError):
+        fs.open_plain(folder / "b")
+    assert len(os.listdir("/proc/self/fd")) == open_files
+
+
 def test_an_error_without_a_number_says_what_it_says():
     with pytest.raises(StorageError, match="/x: cannot write: odd"), fs.storage_errors(Path("/x")):
         raise OSError("odd")
