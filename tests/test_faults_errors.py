@@ -30,7 +30,7 @@ def test_a_call_that_fails_is_one_line_and_loses_nothing():
 def test_searching_while_a_call_fails_is_right_or_refused(tmp_path):
     with IoWorker() as worker, power.small():
         ground = injection.Ground(worker, tmp_path, 20)
-        some = [i for group in ground.plan() for i in group if i.job == "read"][::9]
+        some = [case for group in ground.plan("read") for case in group][::9]
         assert len(some) > 10
         answers = 0
         for case in some:

@@ -147,14 +147,17 @@ class Ground:
             shutil.rmtree(root)
         return found
 
-    def plan(self) -> list[list[Injection]]:
-        """Every call of every kind of step, of some commands, and of searching, by fault."""
+    def plan(self, *only: str) -> list[list[Injection]]:
+        """Every call of every kind of step, of some commands, and of searching, by fault.
+
+        ``only`` these jobs, if any are named.
+        """
         kinds = {name: number for number, name in reversed(list(enumerate(STEPS)))}
         last = {name: number for number, name in enumerate(STEPS)}
         places = [("fail", step) for step in sorted({*kinds.values(), *last.values()})]
-        places += [("command", number) for number in range(len(COMMANDS))]
+        places += [*(("command", number) for number in range(len(COMMANDS))), ("read", 0)]
         found = []
-        for job, where in [*places, ("read", 0)]:
+        for job, where in [place for place in places if not only or place[0] in only]:
             faults = READING if job == "read" else FAULTS
             calm = Injection(job, where, faults[0], 0)
             counts = self.inject(calm, self.fresh(calm))["counts"]
