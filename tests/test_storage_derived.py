@@ -147,6 +147,16 @@ def test_words_that_wait_are_found_all_the_same(writer):
     assert sorted(found[found >= 0].tolist()) == [1, 2, *range(4, 41)]
 
 
+def test_without_a_record_every_word_is_indexed_in_memory(writer):
+    with writer.generation():
+        catalog.drop_cache(writer.connection, "lexical")
+    writer.refresh()
+    view = open_lexical(writer.snapshot, writer.connection, lambda *_: None)
+    assert view is not None
+    found = view.search(["title"], 100).ids[0]
+    assert sorted(found[found >= 0].tolist()) == list(range(1, 41))
+
+
 def test_texts_come_in_batches(writer, monkeypatch):
     monkeypatch.setattr(lexical_cache, "_BATCH", 16)
     found = list(lexical_cache._texts(writer.connection, 3, writer.snapshot))

@@ -99,7 +99,7 @@ def uncovered_passages(snapshot: Snapshot) -> int:
     state = _state(snapshot)
     if state is None:  # vids need not start at 1
         return len(snapshot.rows)
-    return snapshot.last_vid - max(state.last_vid, 0)
+    return snapshot.last_vid - state.last_vid
 
 
 def _clear(writer: Writer) -> None:
