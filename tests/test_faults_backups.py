@@ -19,7 +19,7 @@ def test_backups_during_writes_are_those_of_the_generation_they_name():
     outcome = push(CAMPAIGN)
     assert outcome.failures == []
     for name in ("refused damage", "replaced", "generations", "puts", "compactions"):
-        assert outcome.figures[name] > 0, name
+        assert float(outcome.figures[name]) > 0, name
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,8 @@ def taken_at(truth, gen):
 
 
 def test_a_backup_that_is_right_is_right(truth):
-    assert differing(taken_at(truth, 3), truth) is None
-    assert differing(taken_at(truth, 6), truth) is None
+    assert differing(taken_at(truth, 3), truth) == ""
+    assert differing(taken_at(truth, 6), truth) == ""
 
 
 def test_a_backup_of_another_generation_or_with_another_vector_is_found(truth):
@@ -78,7 +78,7 @@ def test_a_restored_index_is_written_to_and_swapped_as_any_other(index, tmp_path
         work = writing.Work(tmp_path / "restored", 5)
         work.step, work.model = 11, 1
         work.take(18)  # to the other model again, among others
-    state = {}
+    state: writing.State = {}
     for number in range(29):
         state = writing.after(5, number, state)
     assert {id: d.text for id, d in contents(tmp_path / "restored").items()} == {

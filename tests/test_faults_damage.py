@@ -20,7 +20,7 @@ def test_every_change_of_a_file_is_found(kind):
     outcome = push(BY_KIND[kind])
     assert outcome.failures == []
     assert outcome.figures["found by check"] == outcome.cases
-    assert outcome.figures["told by a question"] > 0
+    assert outcome.figures["told by a question"] != 0
     assert outcome.figures["silent"] == outcome.figures["crashes"] == 0
 
 
@@ -28,7 +28,7 @@ def test_no_change_of_the_catalog_changes_an_answer_in_silence():
     outcome = push(BY_KIND[CATALOG])
     assert outcome.failures == []
     for name in ("told by a question", "found by check", "harmless"):
-        assert outcome.figures[name] > 0
+        assert outcome.figures[name] != 0
     assert outcome.figures["silent"] == outcome.figures["crashes"] == 0
 
 
@@ -39,7 +39,7 @@ def test_without_checksums_the_campaign_finds_wrong_answers(kind):
             kind, SEED, range(120 if kind == "tokens" else 40), folder, trusting=True
         )
     assert outcome.failures
-    assert outcome.figures["silent"] + outcome.figures["crashes"] > 0
+    assert (outcome.figures["silent"], outcome.figures["crashes"]) != (0, 0)
 
 
 # ---- pages of the catalog that have no checksum, byte by byte

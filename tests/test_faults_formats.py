@@ -6,8 +6,7 @@ from contextlib import closing
 import pytest
 
 from semsearch import fs
-from semsearch.collection import maintain
-from semsearch.store import blocks, database, rows, schema
+from semsearch.store import blocks, database, documents, rows, schema
 from tests.faults import formats, golden
 from tests.faults.campaign import SEED
 from tests.faults.formats import CAMPAIGN, CASES, GOLDEN, different, performed, recorded, unpacked
@@ -72,12 +71,13 @@ def another_schema(monkeypatch):
 
 
 def losing_compaction(monkeypatch):
-    real = maintain.documents.purge_deleted
-    monkeypatch.setattr(maintain.documents, "purge_deleted", lambda c: real(c) or _lose(c))
+    real = documents.purge_deleted
 
+    def purge_deleted(connection):
+        real(connection)
+        connection.execute("UPDATE document SET title = 'x' WHERE doc_id = 9")
 
-def _lose(connection):
-    connection.execute("UPDATE document SET title = 'x' WHERE doc_id = 9")
+    monkeypatch.setattr(documents, "purge_deleted", purge_deleted)
 
 
 def reads_the_future(monkeypatch):

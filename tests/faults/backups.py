@@ -191,8 +191,8 @@ def holding(case: int, folder: Path, gen: int) -> Taken:
     return Taken(case, gen, documents, vectors, hits)
 
 
-def differing(taken: Taken, truth: writing.Truth) -> str | None:
-    """What of a restored index is not as its generation was; None if nothing."""
+def differing(taken: Taken, truth: writing.Truth) -> str:
+    """What of a restored index is not as its generation was; nothing if all is."""
     state, model = truth.at(taken.gen)
     if {id: d.text for id, d in taken.documents.items()} != {id: d.text for id, d in state.items()}:
         return f"other documents than in generation {taken.gen}"
@@ -207,7 +207,7 @@ def differing(taken: Taken, truth: writing.Truth) -> str | None:
     if len(taken.hits) != min(5, len(state)):
         return f"{len(taken.hits)} hits"
     wrong = [id for id, text in taken.hits if id not in state or state[id].text != text]
-    return f"hits that are not there: {wrong}" if wrong else None
+    return f"hits that are not there: {wrong}" if wrong else ""
 
 
 def _cosine(model: FakeEncoder, document: Document, row: np.ndarray) -> float:

@@ -91,8 +91,8 @@ def open_searcher(folder: Path) -> NamingSearcher:
 # ---- comparing
 
 
-def wrong(answer: Answer, truth: writing.Truth) -> str | None:
-    """What is wrong with an answer, None if nothing is."""
+def wrong(answer: Answer, truth: writing.Truth) -> str:
+    """What is wrong with an answer, nothing if it is right."""
     state, model = truth.at(answer.gen)
     for id, _, text, metadata in answer.found:
         if id not in state:
@@ -102,7 +102,7 @@ def wrong(answer: Answer, truth: writing.Truth) -> str | None:
     if len({row[0] for row in answer.found}) < len(answer.found):
         return "a document is there twice"
     if answer.kind == LISTING:
-        return None
+        return ""
     if answer.kind == "lexical":
         words = set(answer.query.split())
         matching = [d for d in state.values() if words & set(d.content.split())]
@@ -112,14 +112,14 @@ def wrong(answer: Answer, truth: writing.Truth) -> str | None:
     return _wrong_scores(answer, state, model)
 
 
-def _too_few(answer: Answer, there: int) -> str | None:
+def _too_few(answer: Answer, there: int) -> str:
     expected = min(K, there)
     if len(answer.found) != expected:
         return f"{len(answer.found)} hits, not {expected}"
-    return None
+    return ""
 
 
-def _wrong_scores(answer: Answer, state: writing.State, model: FakeEncoder) -> str | None:
+def _wrong_scores(answer: Answer, state: writing.State, model: FakeEncoder) -> str:
     wanted = [d for d in state.values() if answer.kind == "dense" or d.metadata["even"]]
     problem = _too_few(answer, len(wanted))
     if problem or not answer.found:
@@ -133,7 +133,7 @@ def _wrong_scores(answer: Answer, state: writing.State, model: FakeEncoder) -> s
     best = sorted(true.values(), reverse=True)[: len(scores)]
     if np.abs(np.array(best) - scores).max() > CLOSE:
         return f"the best scores are {best}, not {scores}"
-    return None
+    return ""
 
 
 _VECTORS: dict[tuple[str, str], np.ndarray] = {}
@@ -294,8 +294,8 @@ def run(seed: int, cases: Sequence[int], folder: Path) -> Outcome:
     outcome = Outcome(seconds, gathered(found, written))
     for one in found:
         outcome.failures += one["failures"]
-    with Reader(folder / "index") as reader:
-        outcome.failures += [f"case {seconds}: check: {line}" for line in check_index(reader)]
+    with Reader(folder / "index") as index:
+        outcome.failures += [f"case {seconds}: check: {line}" for line in check_index(index)]
     return outcome
 
 
@@ -387,6 +387,7 @@ CAMPAIGN = Campaign(
     8,
     300,
     run,
+    alone=True,
 )
 
 if __name__ == "__main__":
