@@ -279,3 +279,30 @@ def test_a_listing_that_a_swap_emptied_says_so(tmp_path, monkeypatch):
         swap(folder)
         with pytest.raises(StorageError, match="another model's index took its place meanwhile"):
             list(listing)
+
+
+def test_a_journal_that_cannot_be_rolled_back_is_kept_with_its_catalog(tmp_path):
+    """Beside the new catalog it would be rolled into that."""
+    folder = tmp_path / "idx"
+    make(folder, documents(12))
+    make(folder / "new", documents(8, "another text"))
+    catalog_before = (folder / "catalog.db").read_bytes()
+    journal = b"/etc/passwd" + bytes.fromhex("d9d505f920a163d7")  # refused: it names another file
+    (folder / "catalog.db-journal").write_bytes(journal)
+    kept = keep_and_replace(Layout(folder), Layout(folder / "new"))
+    assert not (folder / "catalog.db-journal").exists()
+    assert (kept / "catalog.db-journal").read_bytes() == journal
+    assert (kept / "catalog.db").read_bytes() == catalog_before
+    with Reader(folder) as reader:
+        assert_holds(reader.snapshot(), reader, held(documents(8, "another text")))
+
+
+def test_an_index_without_a_catalog_is_replaced_too(tmp_path):
+    folder = tmp_path / "idx"
+    make(folder, documents(12))
+    make(folder / "new", documents(8, "another text"))
+    (folder / "catalog.db").unlink()
+    kept = keep_and_replace(Layout(folder), Layout(folder / "new"))
+    assert sorted(path.name for path in kept.iterdir()) == ["seg"]
+    with Reader(folder) as reader:
+        assert_holds(reader.snapshot(), reader, held(documents(8, "another text")))

@@ -157,7 +157,10 @@ def roll_back_journal(path: Path) -> None:
     """Let SQLite undo what a killed writer left half done, as far as the catalog can be opened."""
     if not path.is_file():
         return
-    with suppress(sqlite3.Error), closing(_connect(path)) as connection:
+    with (
+        suppress(sqlite3.Error, Corrupt, StorageError),  # the latter for a journal not of ours
+        closing(_connect(path)) as connection,
+    ):
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
 
