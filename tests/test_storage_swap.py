@@ -306,3 +306,28 @@ def test_an_index_without_a_catalog_is_replaced_too(tmp_path):
     assert sorted(path.name for path in kept.iterdir()) == ["seg"]
     with Reader(folder) as reader:
         assert_holds(reader.snapshot(), reader, held(documents(8, "another text")))
+
+
+@pytest.mark.parametrize(("dims", "again"), [(4, False), (DIM, True)])
+def test_cut_vectors_keep_their_rotation(tmp_path, monkeypatch, dims, again):
+    """They have lost the dimensions that another one would need; whole ones get it in time."""
+    monkeypatch.setattr(layout, "ROTATION_SAMPLE", 1000)
+    many = [Document(f"d{n}", f"text {n}", "", {}, "c") for n in range(60)]
+    with open_for_writing(Layout(tmp_path)) as writer:
+        writer.adopt_encoder(encoder_row(), dims, TOKENS)
+        put(writer, many[:16])
+        maintain.fit_rotation_if_due(writer, 17)
+        assert writer.snapshot.rotation_id is None
+        maintain.fit_rotation_if_due(writer)
+        first = writer.snapshot.rotation_id
+        assert first is not None
+        assert (writer.width, writer.snapshot.rows.dim) == (dims, dims)
+        put(writer, many[16:31])
+        maintain.compact(writer)
+        assert writer.snapshot.rotation_id == first
+        put(writer, many[31:])
+        maintain.compact(writer)
+        assert (writer.snapshot.rotation_id != first) == again
+        assert len(writer.snapshot.segments) == 1
+    with Reader(tmp_path) as reader:
+        assert_holds(reader.snapshot(), reader, held(many))
