@@ -76,7 +76,8 @@ def beside_of(layout: Layout) -> Beside | None:
 
 def size_of(folder: Path) -> int:
     """Bytes of all files in a folder and below; 0 without it."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    with fs.read_errors(folder):
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def forget_beside(layout: Layout) -> None:
