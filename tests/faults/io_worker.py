@@ -316,7 +316,7 @@ def descriptors() -> set[str]:
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
             found.add(f"{name} {os.readlink(f'/proc/self/fd/{name}')}")
-    return {line for line in found if "/proc/" not in line.split(" ", 1)[1]}
+    return {line for line in found if not line.endswith("/dev/null") and "/proc/" not in line}
 
 
 @dataclass
