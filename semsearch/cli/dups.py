@@ -38,7 +38,7 @@ Examples: semsearch dups
     metavar="EXPR",
     help="Only among documents with FIELD OP VALUE; all must hold.",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="Stop after so many groups.")
+@click.option("--limit", type=click.IntRange(1, 10**9), help="Stop after so many groups.")
 @json_option
 def dups(folder: str, as_json: bool, limit: int | None, **options: Any) -> None:
     """List groups of documents that are nearly the same, as they are found.

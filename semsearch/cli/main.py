@@ -10,7 +10,8 @@ import errno
 import os
 import signal
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any
 
@@ -94,10 +95,16 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """What stands before the command."""
+        with _quoting_in_one_line():
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; every SemsearchError becomes one line on stderr."""
         try:
-            return super().invoke(ctx)
+            with _quoting_in_one_line():
+                return super().invoke(ctx)
         except UsageError as exc:
             raise click.UsageError(str(exc), ctx=None) from exc
         except SemsearchError as exc:
@@ -115,6 +122,18 @@ class Commands(click.Group):
         except KeyboardInterrupt as exc:
             click.echo("\nstopped: what was committed is safe; run again to go on", err=True)
             ctx.exit(getattr(exc, "code", 130))
+
+
+@contextmanager
+def _quoting_in_one_line() -> Iterator[None]:
+    """What was typed may hold line breaks, and click quotes it as it is."""
+    try:
+        yield
+    except click.UsageError as exc:
+        message = exc.format_message()
+        if message == one_line(message):
+            raise
+        raise click.UsageError(one_line(message), exc.ctx) from exc
 
 
 def _drop_output() -> None:

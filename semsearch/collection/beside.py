@@ -159,7 +159,7 @@ def settle(layout: Layout, snapshot: Snapshot) -> None:
 def _kept(layout: Layout) -> Iterator[tuple[int, Path]]:
     for path in sorted(layout.folder.glob("before-*")):
         number = path.name.removeprefix("before-")
-        if number.isdecimal():
+        if number.isdecimal() and path.is_dir():
             yield int(number), path
 
 

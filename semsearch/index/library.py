@@ -58,7 +58,7 @@ class Quantised:
         faiss = load()
         try:
             index = faiss.index_factory(dims, factory, faiss.METRIC_L2)
-        except RuntimeError as exc:
+        except (RuntimeError, TypeError) as exc:  # the latter for what has no UTF-8 form
             raise UsageError(f"FAISS has no index kind {factory!r} for {dims} dimensions") from exc
         if index.metric_type != faiss.METRIC_L2:
             raise UsageError(f"the index kind {factory!r} cannot search by distance")

@@ -37,10 +37,14 @@ class RecentTokens:
     """
 
     def __init__(self, rows: Sequence[bytes | None], made: TokenFormat) -> None:
-        tag = _tag(made)
+        tag = self._tag = _tag(made)
         self._width = made.width
-        self._rows = [row[len(tag) :] if row and row.startswith(tag) else None for row in rows]
-        self.foreign = any(row and not row.startswith(tag) for row in rows)
+        self._rows = [row[len(tag) :] if row and self._is_own(row) else None for row in rows]
+        self.foreign = any(row and not self._is_own(row) for row in rows)
+
+    def _is_own(self, row: bytes) -> bool:
+        whole = (len(row) - len(self._tag)) % self._width == 0
+        return whole and row.startswith(self._tag)
 
     def counts(self) -> Ints:
         """int64 (n,): how many codes each row has, ``NOT_STORED`` for one without."""

@@ -82,7 +82,7 @@ def _rotation(row: Sequence[Any]) -> bool:
 
 
 def _passage(row: Sequence[Any]) -> bool:
-    return _counts([*row[:5], *row[6:]]) and bool(row[3] <= row[4])
+    return bool(0 <= row[3] <= row[4])
 
 
 def _segment(row: Sequence[Any]) -> bool:

@@ -10,9 +10,8 @@ from random import Random
 import click
 
 from semsearch.cli.main import cli
-from tests.faults import fuzz_mutate as hostile
 from tests.faults.fuzz_files import QRELS_BEIR, QRELS_TREC, QUERIES_JSON, RUN_TREC
-from tests.faults.fuzz_index import a_copy, invoke, state
+from tests.faults.fuzz_index import a_copy, invoke, state, typed
 from tests.faults.fuzz_verdict import require_same
 
 WRITES = ("index", "delete", "compact", "reindex", "backup", "restore", "check", "tune")
@@ -58,14 +57,7 @@ def _argument(random: Random, parameter: click.Parameter) -> str:
         return random.choice(FILES)
     if chance < 0.5:
         return random.choice(WORDS + FILES)
-    return _typed(random)
-
-
-def _typed(random: Random) -> str:
-    """Text that can stand on a command line and names nothing elsewhere."""
-    text = hostile.text(random).replace("\0", "")[:2_000]
-    text = "".join(c if not "\ud800" <= c <= "\udfff" else "\udcff" for c in text)
-    return "x" if text.startswith(("/", "..", "~")) or "/" in text else text
+    return typed(random)
 
 
 def command_line(random: Random) -> list[str]:
@@ -94,7 +86,7 @@ def command_line(random: Random) -> list[str]:
     if name == "doctor":
         line = [part for part in line if part != "--deep"]
     if random.random() < 0.1:
-        line.insert(random.randrange(len(line) + 1), _typed(random))
+        line.insert(random.randrange(len(line) + 1), typed(random))
     return line
 
 

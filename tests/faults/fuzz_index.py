@@ -6,10 +6,14 @@ words, token vectors, deleted documents, and another model's index beside it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import sqlite3
+import struct
+import sys
+import zlib
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -36,9 +40,20 @@ from tests.faults.fuzz_verdict import (
 ENCODERS = {"fake": FakeEncoder(16, "fake", max_length=16), "other": FakeEncoder(24, "other")}
 
 
+class _AsStarted:
+    """The command as ``main`` starts it: what a terminal cannot show is replaced."""
+
+    name = "semsearch"
+
+    @staticmethod
+    def main(**options: Any) -> Any:
+        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+        return cli.main(**options)
+
+
 def invoke(arguments: list[str], stdin: str | bytes | None = None) -> tuple[str, int, str]:
     """Run a command in this process: what came of it, its exit code, what it printed."""
-    result = CliRunner().invoke(cli, arguments, input=stdin)
+    result = CliRunner().invoke(_AsStarted(), arguments, input=stdin)  # type: ignore[arg-type]
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     if result.exit_code not in (0, 1, 2, 3):
@@ -166,7 +181,7 @@ TABLE_NAMES = ["meta", "encoder", "generation", "source", "document", "passage",
 
 def hostile_rows(random: Random, folder: Path) -> None:
     """Values that were never written, with checksums that fit."""
-    connection = _catalog(folder)
+    connection = _catalog(folder / "beside" if random.random() < 0.1 else folder)
     for _ in range(random.choice([1, 1, 2, 4])):
         table = random.choice(TABLE_NAMES)
         columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
@@ -218,6 +233,31 @@ def _hostile_cell(random: Random, value: Any) -> Any:
                           hostile.text(random)])  # fmt: skip
 
 
+def forged_segment(random: Random, folder: Path) -> None:
+    """A file of vectors or of tokens with a header that nobody wrote, whose hash is on record."""
+    kind, magic = random.choice([("vec", b"SSEGv001"), ("tok", b"STOKv001")])
+    path = random.choice(sorted((folder / "seg").glob(f"*.{kind}")))
+    data = path.read_bytes()
+    _, length = struct.unpack_from("<II", data, 8)
+    text = hostile.written(random, json.loads(data[16 : 16 + length]))[:4000]
+    header = (magic + struct.pack("<II", zlib.crc32(text), len(text)) + text).ljust(4096, b"\0")
+    body = data[4096:] if random.random() < 0.7 else hostile.mutated(random, data[4096:])
+    digest = hashlib.sha256(header).hexdigest()
+    new = path.with_name(f"{path.name[:2]}{digest[:24]}.{kind}")
+    new.write_bytes(header + body)
+    connection = _catalog(folder)
+    columns = [row[1] for row in connection.execute("PRAGMA table_info(segment)")]
+    first = "name" if kind == "vec" else "tok_name"
+    query = f"SELECT * FROM segment WHERE {first} = ?"
+    for row in connection.execute(query, (path.name,)).fetchall():
+        cells = dict(zip(columns, row, strict=True))
+        cells |= {first: new.name, first.replace("name", "sha256"): digest}
+        cells["crc"] = row_crc([v for k, v in cells.items() if k != "crc"])
+        marks = ",".join("?" * len(columns))
+        connection.execute(f"INSERT OR REPLACE INTO segment VALUES ({marks})", [*cells.values()])
+    connection.close()
+
+
 def hostile_files(random: Random, folder: Path) -> None:
     """The files beside the catalog: damaged, gone, replaced, or something else altogether."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "LOCK"]
@@ -227,6 +267,8 @@ def hostile_files(random: Random, folder: Path) -> None:
             path.write_bytes(hostile.mutated(random, path.read_bytes()))
             continue
         content = path.read_bytes()
+        another = random.choice(files)
+        other = another.read_bytes() if another.is_file() else b""
         path.unlink()
         if kind == 4:
             path.mkdir()
@@ -235,11 +277,11 @@ def hostile_files(random: Random, folder: Path) -> None:
         elif kind == 6:
             os.mkfifo(path)
         elif kind == 7:
-            path.write_bytes(random.choice(files).read_bytes() if files else b"")
+            path.write_bytes(other)
         elif kind == 8:
-            other = folder.parent / "moved"
-            other.write_bytes(content)
-            path.symlink_to(other)
+            moved = folder.parent / "moved"
+            moved.write_bytes(content)
+            path.symlink_to(moved)
 
 
 ODD_NAMES = [
@@ -275,7 +317,7 @@ def odd_files(random: Random, folder: Path) -> None:
 
 
 HARM = [damage_catalog, foreign_catalog, hostile_schema, hostile_rows, hostile_rows, hostile_rows,
-        hostile_files, hostile_files, odd_files]  # fmt: skip
+        hostile_files, hostile_files, odd_files, forged_segment]  # fmt: skip
 
 
 def commands(folder: Path) -> list[list[str]]:
@@ -331,6 +373,13 @@ def state(index: Path, arguments: list[str]) -> dict[str, str]:
     return tree(index)
 
 
+def typed(random: Random) -> str:
+    """Text that can stand on a command line and names nothing elsewhere."""
+    text = hostile.text(random).replace("\0", "")[:2_000]
+    text = "".join(c if not "\ud800" <= c <= "\udfff" else "\udcff" for c in text)
+    return "x" if text.startswith("~") or "/" in text or ".." in text else text
+
+
 def _writing(random: Random, folder: Path, index: Path) -> list[str]:
     at = ["-i", str(index)]
     kind = random.randrange(7)
@@ -342,7 +391,7 @@ def _writing(random: Random, folder: Path, index: Path) -> list[str]:
         more = random.choice([[], [], *options, ["--long-text", "error"], ["--id-field", "year"]])
         return ["index", str(corpus), *at, *more]
     number = str(random.choice(["0", "-1", "1e309", "nan", "0.7", "2", "x", "1", "٣"]))
-    text = hostile.text(random).replace("\0", "")[:500]
+    text = typed(random)[:500]
     return random.choice(
         [
             ["delete", *at, "--", text or "x", "d0002"],

@@ -812,6 +812,6 @@ CAMPAIGN = Campaign(
     "steps",
     f"0 differences from a dictionary and NumPy; a case is {EXAMPLES} x {STEPS} steps",
     push=5,
-    full=100,
+    full=110,
     run=run,
 )
