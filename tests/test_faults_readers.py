@@ -5,8 +5,11 @@ from itertools import islice
 
 import pytest
 
+from semsearch.collection import backup, maintain, snapshot
 from semsearch.collection.layout import Layout
+from semsearch.collection.reader import Reader
 from semsearch.collection.snapshot import Snapshot
+from semsearch.collection.writer import open_for_writing
 from semsearch.errors import Corrupt, StorageError
 from semsearch.search.attempts import attempts
 from semsearch.store.catalog import NO_GENERATION
@@ -14,6 +17,7 @@ from semsearch.types import Document
 from tests.faults import readers, writing
 from tests.faults.campaign import push
 from tests.faults.readers import CAMPAIGN, Answer, wrong
+from tests.store_model import DIM, encoder_row, put, small_sizes
 
 
 def test_every_answer_is_that_of_the_generation_it_names():
@@ -106,10 +110,10 @@ class View:
 
 
 def view_of(number, folder):
-    snapshot = object.__new__(Snapshot)
-    object.__setattr__(snapshot, "layout", Layout(folder))
-    object.__setattr__(snapshot, "generation", replace(NO_GENERATION, gen=number))
-    return View(snapshot)
+    made = object.__new__(Snapshot)
+    object.__setattr__(made, "layout", Layout(folder))
+    object.__setattr__(made, "generation", replace(NO_GENERATION, gen=number))
+    return View(made)
 
 
 def test_a_generation_that_always_lacks_rows_is_damaged(tmp_path):
@@ -125,3 +129,62 @@ def test_one_that_another_follows_every_time_is_not(tmp_path):
     assert len(list(islice(tried, 200))) == 200
     with pytest.raises(StorageError, match="written to faster"):
         next(tried)
+
+
+# ---- files that go while they are looked for
+
+
+@pytest.fixture
+def busy(tmp_path, monkeypatch):
+    """An index, and a function that lets a commit merge away what the next opening looks for."""
+    small_sizes(monkeypatch.setattr)
+    with open_for_writing(Layout(tmp_path / "index")) as writer:
+        writer.adopt_encoder(encoder_row(), DIM)
+        put(writer, [Document(f"d{n}", f"text {n}") for n in range(9)])
+
+        def merge_away():
+            put(writer, [Document("d0", f"text {writer.snapshot.generation.gen}")])
+            maintain.rewrite(writer, refit=False)
+
+        yield tmp_path / "index", merge_away
+
+
+def test_a_reader_that_is_slower_than_twenty_commits_is_served(busy, monkeypatch):
+    folder, merge_away = busy
+    overtaken = []
+
+    def slow(layout, row, real=snapshot._open_segment):
+        if len(overtaken) < 20 and layout.folder == folder and not inside:
+            overtaken.append(row.name)
+            inside.append(True)
+            merge_away()
+            inside.clear()
+        return real(layout, row)
+
+    inside: list[bool] = []
+    snapshot._OPEN.clear()
+    with Reader(folder) as reader:
+        monkeypatch.setattr(snapshot, "_open_segment", slow)
+        found = reader.snapshot()
+        assert len(set(overtaken)) == 20
+        assert {d.id for d in reader.documents()} == {f"d{n}" for n in range(9)}
+        assert len(found.rows) - len(found.dead) == 9
+
+
+def test_a_backup_that_is_overtaken_by_ten_commits_is_made(busy, monkeypatch):
+    folder, merge_away = busy
+    overtaken = []
+
+    def slow(source, place, real=backup._named):
+        found = real(source, place)
+        if len(overtaken) < 10:
+            overtaken.append(found)
+            merge_away()
+        return found
+
+    monkeypatch.setattr(backup, "_named", slow)
+    made = backup.back_up(folder, folder.parent / "backup")
+    assert len(overtaken) == 10
+    with Reader(folder) as reader:
+        assert made.generation == reader.snapshot().generation.gen
+    assert made.documents == 9

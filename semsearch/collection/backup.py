@@ -6,6 +6,7 @@ It appears whole, checked and durable, or not at all.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -116,8 +117,10 @@ def _copy_whole(reader: Reader, place: Layout) -> None:
     """The catalog of one generation, then the files that it names, which never change.
 
     A file that is gone by the time it is opened was merged away: begin again with what is newest.
+    The same one every time is lost.
     """
-    for _ in range(_ATTEMPTS):
+    missing: Counter[str] = Counter()
+    while _ATTEMPTS not in missing.values():
         fs.remove(place.catalog)
         with reader.reading():
             copy_database(reader.connection, place.catalog).close()
@@ -126,12 +129,13 @@ def _copy_whole(reader: Reader, place: Layout) -> None:
                 for file, path in files:
                     _copy(file, path)
         except FileNotFoundError as exc:
-            missing = exc.filename
+            missing[exc.filename] += 1
             continue
         fs.sync_file(place.catalog)
         return
+    lost = missing.most_common(1)[0][0]
     raise Corrupt(
-        f"{missing}: a file of the index is missing: `semsearch check -i {reader.layout.folder}`"
+        f"{lost}: a file of the index is missing: `semsearch check -i {reader.layout.folder}`"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -83,17 +84,20 @@ class Snapshot:
 def take_snapshot(connection: sqlite3.Connection, layout: Layout) -> Snapshot:
     """Read the newest generation and map its files. Raises Corrupt, StorageError.
 
-    A segment that vanishes between the catalog and the file was merged away: read again.
+    A segment that vanishes between the catalog and the file was merged away: read again. The same
+    one every time is lost.
     """
-    for _ in range(_ATTEMPTS):
+    missing: Counter[str] = Counter()
+    while _ATTEMPTS not in missing.values():
         try:
             return _read(connection, layout)
         except FileNotFoundError as exc:
-            missing = exc.filename
+            missing[exc.filename] += 1
         except OSError as exc:
             reason = os.strerror(exc.errno) if exc.errno else str(exc)
             raise StorageError(f"{exc.filename or layout.folder}: cannot read: {reason}") from exc
-    raise Corrupt(f"{missing}: the vector file is missing: {SEE_CHECK}")
+    lost = missing.most_common(1)[0][0]
+    raise Corrupt(f"{lost}: the vector file is missing: {SEE_CHECK}")
 
 
 def _read(connection: sqlite3.Connection, layout: Layout) -> Snapshot:
