@@ -151,7 +151,7 @@ def busy(tmp_path, monkeypatch):
 
 def test_a_reader_that_is_slower_than_twenty_commits_is_served(busy, monkeypatch):
     folder, merge_away = busy
-    overtaken = []
+    overtaken: list[object] = []
 
     def slow(layout, row, real=snapshot._open_segment):
         if len(overtaken) < 20 and layout.folder == folder and not inside:
@@ -173,7 +173,7 @@ def test_a_reader_that_is_slower_than_twenty_commits_is_served(busy, monkeypatch
 
 def test_a_backup_that_is_overtaken_by_ten_commits_is_made(busy, monkeypatch):
     folder, merge_away = busy
-    overtaken = []
+    overtaken: list[object] = []
 
     def slow(source, place, real=backup._named):
         found = real(source, place)
