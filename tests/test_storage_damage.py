@@ -1,9 +1,11 @@
 """Damage that no checksum of a row can see: pages and files that are sound, but not the newest."""
 
 import errno
+import json
 import os
 import shutil
 import sqlite3
+import zlib
 from contextlib import suppress
 from dataclasses import replace
 
@@ -32,7 +34,7 @@ from semsearch.store.database import (
 )
 from semsearch.store.filters import Condition, documents_matching, parse_filter
 from semsearch.store.rows import row_crc
-from semsearch.store.segments import write_segment
+from semsearch.store.segments import Segment, write_segment
 from semsearch.store.token_files import TokenFile, TokenFormat, write_tokens
 from semsearch.types import Document
 from tests.store_model import DIM, TOKENS, codes_of, encoder_row, put, small_sizes
@@ -288,6 +290,10 @@ def test_a_transaction_that_sqlite_rolled_back_is_not_rolled_back_again(tmp_path
         ("SQLITE_PERM", StorageError, "read-only folder or no permission"),
         ("SQLITE_CANTOPEN_ISDIR", StorageError, "cannot open for writing"),
         ("SQLITE_IOERR_WRITE", StorageError, "cannot write"),
+        ("SQLITE_IOERR_FSYNC", StorageError, "cannot write"),
+        ("SQLITE_IOERR_DIR_FSYNC", StorageError, "cannot write"),
+        ("SQLITE_IOERR_TRUNCATE", StorageError, "cannot write"),
+        ("SQLITE_IOERR_CLOSE", StorageError, "cannot write"),
         ("SQLITE_BUSY_SNAPSHOT", StorageError, "busy for 30 s"),
         ("SQLITE_IOERR_READ", StorageError, "input/output error (SQLITE_IOERR_READ)"),
         ("SQLITE_CORRUPT", Corrupt, "the catalog is damaged (a b)"),
@@ -349,6 +355,32 @@ def test_offsets_that_cannot_be_are_refused(tmp_path, monkeypatch, offsets):
         file.counts()
     with pytest.raises(Corrupt, match="the token vectors are damaged"):
         file.take(np.arange(3))
+
+
+def test_a_block_is_checked_once(folder, monkeypatch):
+    checked = []
+    real = zlib.crc32
+
+    def crc(view, *rest):
+        checked.append(len(view))
+        return real(view, *rest)
+
+    with Reader(folder) as reader:
+        row = reader.snapshot().segments[0]
+    segment = Segment(folder / "seg" / row.name, row.sha256)
+    monkeypatch.setattr("semsearch.store.blocks.zlib.crc32", crc)
+    for read in (lambda: segment.vids, lambda: segment.vectors(0, row.n), lambda: segment.vids):
+        read()
+    assert len(checked) == 1  # of vids and vectors alike: the file is that small
+    facts = json.loads((folder / "seg" / row.name).read_bytes()[16:4096].rstrip(b"\0"))
+    assert list(facts) == sorted(facts)  # equal vectors make equal files
+
+
+def test_tables_of_vectors_and_of_codes_have_the_same_rows(folder):
+    with Reader(folder) as reader:
+        snapshot = reader.snapshot()
+        assert len(snapshot.segments) > 1
+        assert len(snapshot.tokens) == len(snapshot.rows)
 
 
 def first_tokens(folder):
@@ -460,6 +492,23 @@ def test_what_is_left_is_whole(folder):
         assert found.highest_id() == max(snapshot.last_vid, 20)
     assert made.vector_of(10**6) is None
     assert made.codes_of(10**6, snapshot.tokens.format) is None
+    found.close()
+
+
+def test_what_can_be_read_is_read_once(folder, monkeypatch):
+    walked = []
+    real = salvage._walk
+
+    def walk(connection, table, column, order):
+        found = real(connection, table, column, order)
+        walked.append((table, column, order, *found))
+        return found
+
+    monkeypatch.setattr(salvage, "_walk", walk)
+    found = open_salvage(Layout(folder))
+    assert len(list(found.documents())) == 20
+    assert walked == [("document", "doc_id", "ASC", list(range(1, 21)), False)]
+    assert salvage._owners(found.connection) == list(range(1, 21))
     found.close()
 
 

@@ -413,6 +413,7 @@ def test_a_bad_faiss_file_is_not_read(writer, monkeypatch, caplog):
     writer.refresh()
     assert kind_of_vectors(writer) == "exact"
     assert "'../x' is no name of a FAISS file" in caplog.text
+    assert {record.name for record in caplog.records} == {"semsearch"}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO, cast
 
 import pytest
 
@@ -123,6 +124,28 @@ def test_each_step_of_a_file_can_fail(folder, monkeypatch, step, left):
         fs.write_file(folder / "a", b"1")
     assert seen[-1] == step
     assert names(folder) == left
+
+
+class Unclosable:
+    """A file whose last bytes fail to be written when it is closed, as on a network's disk."""
+
+    def __init__(self, file):
+        self.file = file
+        self.flush, self.fileno = file.flush, file.fileno
+
+    def close(self):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_a_file_is_closed_before_it_gets_its_name(folder):
+    with fs.NewFile(folder) as new:
+        new.write(b"1")
+        real = new._file
+        new._file = cast("IO[bytes]", Unclosable(real))
+        with pytest.raises(StorageError, match="input/output error"):
+            new.publish("a")
+    real.close()
+    assert names(folder) == []
 
 
 def test_rewriting_can_fail(folder, monkeypatch):

@@ -205,8 +205,7 @@ class Writer:
         before = np.arange(len(rows) - len(recent[0]), len(rows))
         tokens = self.write_tokens(chain(in_parts(self.snapshot.tokens, before), [in_one(codes)]))
         everything = np.concatenate([recent[0], vids])
-        blocks = [recent[1], matrix] if len(recent[0]) else [matrix]
-        return self.write_file(everything, blocks, self.width), tokens
+        return self.write_file(everything, [recent[1], matrix], self.width), tokens
 
     def write_file(
         self, vids: Ints, blocks: Iterable[NDArray[np.float16]], width: int
