@@ -65,3 +65,17 @@ def test_each_string_that_has_a_word_finds_its_own_document(tmp_path):
                 assert hits == [], text[:100]
         assert asked > 7000
         assert sought < asked / 4  # short ones share all they have with many others
+
+
+def test_hostile_strings_are_asked_in_every_mode_and_explained(tmp_path):
+    texts = hostile()[:: COUNT // 150]
+    documents = [Document(f"d{n}", text[:500], "", {"n": n}) for n, text in enumerate(texts)]
+    with opened(tmp_path / "idx", FakeEncoder()) as index:
+        index.add(documents)
+        for n, text in enumerate(texts):
+            for mode in ("hybrid", "dense", "lexical"):
+                hits = index.search(text[:500], k=K, mode=mode, explain=True)
+                assert len({hit.id for hit in hits}) == len(hits) <= K
+                if mode != "lexical":
+                    assert len(hits) == K
+                assert all(hit.explanation is not None for hit in hits), n

@@ -3,6 +3,7 @@
 import json
 import math
 import operator
+import random
 
 import pytest
 from hypothesis import example, given, settings
@@ -352,3 +353,94 @@ def test_lookups_scan_no_table(connection):
         plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
         assert "SCAN field" not in str(plan)
         assert "SCAN document" not in str(plan)
+
+
+# ---- ten thousand hostile keys and values
+
+COUNT = 10_000
+TOGETHER = 100
+PATHS = [
+    "$", "$.a", "$[0]", "$.a[#-1]", "a' AND json_extract(meta, '$.x') IS NOT NULL --", "a\"]",
+    "a') OR 1=1 --", "x'; DROP TABLE field; --", "a.b", "a->>'b'", "__proto__", "constructor",
+    "'||(SELECT sql FROM sqlite_master)||'", "{$ne: null}", "${jndi:ldap://x}", "%27%20OR%201=1",
+    "a\\u0000b", "\\", "\\\\'", "\"\"", "''", "`", "[a]", ":1", "?1", "@a", "#", "--", "/*", "*/",
+    ";",
+]  # fmt: skip
+ALIKE = [
+    "year", "yеar", "ｙear", "year\u200b", "YEAR", "ye\u0301ar", "yéar", "year ", " year", "ÿear",
+    "ﬁeld", "İ", "ı", "ß", "ẞ", "K", "Å", "Å",
+]  # fmt: skip
+
+
+def hostile_text(chance):
+    if chance.random() < 0.3:
+        return "".join(chance.choice(PATHS) for _ in range(chance.randint(1, 3)))
+    if chance.random() < 0.3:
+        return chance.choice(ALIKE)
+    drawn = [chr(chance.choice([chance.randrange(128), chance.randrange(0x110000)])) for _ in "123"]
+    return "".join(c for c in drawn if not "\ud800" <= c <= "\udfff")
+
+
+def hostile_value(chance, depth=0):
+    kind = chance.randrange(7 if depth < 4 else 5)
+    if kind < 2:
+        return hostile_text(chance)
+    if kind == 2:
+        return chance.choice(NUMBERS)
+    if kind == 3:
+        return chance.choice([None, True, False])
+    if kind == 4:
+        return chance.randrange(-(2**70), 2**70)
+    if kind == 5:
+        return [hostile_value(chance, depth + 1) for _ in range(chance.randrange(4))]
+    return {hostile_text(chance): hostile_value(chance, depth + 1) for _ in range(2)}
+
+
+def hostile_condition(chance, metadata):
+    """One that is about this document's own hostile key and value, more often than not."""
+    key = chance.choice([*metadata, hostile_text(chance)])
+    held = metadata.get(key)
+    near = held if isinstance(held, list) else [held]
+    found = [v for v in [*near, hostile_text(chance), 0] if not isinstance(v, (list, dict))]
+    op = chance.choice(["=", "!=", "<", "<=", ">", ">=", "in"])
+    if op in ("<", "<=", ">", ">="):
+        found = [v for v in found if v is not None and not isinstance(v, bool)]
+    return Condition(key, op, tuple(found[:3] if op == "in" else found[:1]))
+
+
+def test_ten_thousand_hostile_keys_and_values_are_only_keys_and_values(connection):
+    chance = random.Random(20)
+    schema = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+    kept = 0
+    for _ in range(COUNT // TOGETHER):
+        collection = [
+            {hostile_text(chance): hostile_value(chance), "year": hostile_value(chance)}
+            for _ in range(TOGETHER)
+        ]
+        store(connection, collection)
+        for metadata in collection:
+            wanted = hostile_condition(chance, metadata)
+            expected = [n for n, m in enumerate(collection, 1) if holds(m, wanted)]
+            assert documents_matching(connection, (wanted,), MANY) == expected, wanted
+            assert [n for n, m in enumerate(collection, 1) if matches(m, (wanted,))] == expected
+            kept += bool(expected)
+    assert COUNT / 4 < kept < COUNT
+    assert connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall() == schema
+
+
+def test_a_hostile_field_of_an_expression_is_refused_and_a_hostile_value_is_a_value():
+    chance = random.Random(21)
+    for _ in range(COUNT):
+        text = hostile_text(chance)
+        try:
+            (found,) = parse_filter([f"{text}=1"])
+        except UsageError as exc:
+            assert len(str(exc).splitlines()) == 1  # noqa: PT017
+        else:
+            assert found.field.isascii()
+            assert found.field in text
+        if text.strip():
+            (found,) = parse_filter([f"a={text}"])
+            assert found == Condition("a", "=", found.values)
+            (found,) = parse_filter([f"a={json.dumps(text)}"])
+            assert found.values == (text,)
