@@ -53,7 +53,7 @@ from semsearch.index.contract import ArrayRows
 from semsearch.index.exact import ExactIndex
 from semsearch.indexing import choose_long_text
 from semsearch.lexical import files
-from semsearch.store import catalog
+from semsearch.store import catalog, passages
 from semsearch.store.database import open_reader
 from semsearch.types import Document
 from tests.fakes import FakeEncoder, index_into, lower_limits, make_documents
@@ -270,6 +270,24 @@ def test_a_language_is_detected_from_what_is_live(folder):
         assert detected_language(writer) == "en"
         writer.delete([document.id for document in english])
         assert detected_language(writer) == "de"
+
+
+def test_a_language_is_detected_from_a_sample_that_is_spread_evenly(writer, monkeypatch):
+    read = []
+    real = passages.passage_texts
+
+    def texts(connection, after, up_to, gen):
+        read.append((after, up_to))
+        return real(connection, after, up_to, gen)
+
+    monkeypatch.setattr(passages, "passage_texts", texts)
+    monkeypatch.setattr("semsearch.lexical.detect.SAMPLE", 4)
+    detected_language(writer)
+    assert read == [(vid - 1, vid) for vid in (1, 14, 27, 40)]
+    read.clear()
+    writer.delete(["d0000", "d0039"])
+    detected_language(writer)
+    assert [read[0][1], read[-1][1]] == [2, 39]
 
 
 # Vectors.

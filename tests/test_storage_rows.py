@@ -17,6 +17,7 @@ from semsearch.maxsim import Codes, TokenCodec
 from semsearch.store import catalog, documents, passages, rows, schema
 from semsearch.store.catalog import CacheRow, EncoderRow, GenerationRow, SegmentRow
 from semsearch.store.database import open_reader, open_writer, transaction
+from semsearch.store.filters import field_rows
 from semsearch.store.passages import Extent, PassageRow
 from semsearch.store.recent_tokens import RecentTokens, packed
 from semsearch.store.segments import Segment, write_segment
@@ -414,6 +415,17 @@ def test_the_schema_is_part_of_the_format():
     text = " ".join(schema.TABLES.split())
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == "9344ffad0ded7ea0"
     assert schema.SCHEMAS == {1: schema.TABLES}
+
+
+def test_the_kinds_of_fields_are_part_of_the_format():
+    values = [1, 0.5, "a", "x" * 256, "x" * 257, True, None, 2**63 - 1, 2**63, -(2**63), 1e300]
+    found = list(field_rows({"k": values, "one": "b", "object": {}, "nan": float("nan")}, 7))
+    assert found == [
+        ("k", "number", 1, 7), ("k", "number", 0.5, 7), ("k", "text", "a", 7),
+        ("k", "text", "x" * 256, 7), ("k", "long", "", 7), ("k", "bool", True, 7),
+        ("k", "null", "", 7), ("k", "number", 2**63 - 1, 7), ("k", "huge", "", 7),
+        ("k", "number", -(2**63), 7), ("k", "number", 1e300, 7), ("one", "text", "b", 7),
+    ]  # fmt: skip
 
 
 # Tables of vectors.
