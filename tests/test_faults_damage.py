@@ -1,5 +1,6 @@
 """Damaged files of an index, at the size for every day; and that the campaign would notice."""
 
+import os
 import sqlite3
 from contextlib import closing
 
@@ -7,6 +8,7 @@ import pytest
 
 from semsearch.collection.reader import Reader
 from semsearch.errors import Corrupt
+from semsearch.lexical import files as lexical_files
 from tests.faults import flips, sandbox, specimen
 from tests.faults.campaign import SEED, push, quick_folder
 from tests.faults.damage import PAGE
@@ -147,3 +149,23 @@ def test_a_process_that_dies_or_hangs_costs_its_case_only(tmp_path, monkeypatch)
     assert found[2]["crash"].startswith("no answer: -9")
     assert found[3]["crash"] == "it ended: 1, MemoryError"
     assert found[4] == {"case": 4, "done": 4}
+
+
+# ---- what a remembered hash cannot see
+
+
+def test_words_that_rot_while_their_hash_is_remembered_are_found_by_check(work, monkeypatch):
+    """Files of 64 MiB and more are hashed when they are new: their time and size say so."""
+    monkeypatch.setattr(lexical_files, "WORTH_REMEMBERING", 0)
+    assert specimen.ask(work.index, [], ["lexical"]).answers  # hashed, and remembered
+    path = sorted((work.index / "lex").glob("*.term"))[0]
+    stat, data = path.stat(), path.read_bytes()
+    try:
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        assert path.stat().st_ino == stat.st_ino
+        heard = specimen.ask(work.index, [], ["lexical"])
+        assert any("is damaged" in line for line in heard.warnings)  # it was written to: hashed
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        assert any(path.name in line for line in specimen.findings(work.index))
+    finally:
+        path.write_bytes(data)

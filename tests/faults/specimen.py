@@ -1,7 +1,7 @@
 """A small index that has everything, to be damaged: what it answers, sound and otherwise.
 
-Beside it stand the same index as it was some generations before, and another one: their files are
-sound, and of the same kinds, but belong elsewhere.
+Beside it stand the same index as it was one generation before and some more before that, and
+another one: their files are sound, and of the same kinds, but belong elsewhere.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -37,6 +38,10 @@ from tests.store_model import small_sizes
 
 DIM = 16
 KINDS = {"vectors": "seg/*.vec", "tokens": "seg/*.tok", "faiss": "ann/*", "lexical": "lex/*"}
+EARLIER = ("older", "before")
+"""The index one generation before, whose files are all still there, and long before that."""
+
+ELSEWHERE = (*EARLIER, "other")
 LONG = "a value too long for the index of fields " * 8
 RANKING = Ranking(depth=5, rerank_depth=40)
 """So few candidates that FAISS, of so few rows, saves something."""
@@ -74,13 +79,15 @@ def documents(seed: int, count: int = 200) -> list[Document]:
 
 
 def make(folder: Path, seed: int) -> None:
-    """The index, as it was before, and another one: ``index``, ``older`` and ``other``."""
+    """The index, as it was before, and another one: ``index`` and what is ``ELSEWHERE``."""
     with sizes():
-        _grow(folder / "index", seed, folder / "older")
-        _grow(folder / "other", seed + 1, None)
+        _grow(folder / "index", seed)
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            _grow(Path(place) / "index", seed + 1)
+            (Path(place) / "index").rename(folder / "other")
 
 
-def _grow(folder: Path, seed: int, older: Path | None) -> None:
+def _grow(folder: Path, seed: int) -> None:
     every = documents(seed)
     with open_for_writing(Layout(folder)) as writer:
         choose_long_text(writer, "chunk")
@@ -88,8 +95,7 @@ def _grow(folder: Path, seed: int, older: Path | None) -> None:
         run_indexing(writer, ENCODER, [Source("made.jsonl", every[60:80])])
         vector_build.choose_kind(writer, "SQ8")
         record_ranking(writer, RANKING)
-    if older is not None:
-        shutil.copytree(folder, older)
+    shutil.copytree(folder, folder.with_name("older"))
     with open_for_writing(Layout(folder)) as writer:
         writer.delete([document.id for document in every[3:80:11]])
         run_indexing(writer, ENCODER, [Source("made.jsonl", every[80:180])])
@@ -98,6 +104,8 @@ def _grow(folder: Path, seed: int, older: Path | None) -> None:
         lexical_cache.build_lexical_cache(writer, force=True)
         changed = [_changed(document) for document in every[5:40:18]]
         run_indexing(writer, ENCODER, [Source("more.jsonl", [*changed, *every[181:184]])])
+    shutil.copytree(folder, folder.with_name("before"))
+    with open_for_writing(Layout(folder)) as writer:
         writer.delete([document.id for document in every[90:160:13]])
 
 
