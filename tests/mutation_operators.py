@@ -31,7 +31,7 @@ _IN_SQL = (
     (r"(?<=LIMIT )1", "2"), (r"(?<=truncated = )1", "0"), (r"UNIQUE ", ""),
     (r" AUTOINCREMENT", ""), (r"(?<=INTEGER) NOT NULL", ""), (r"coalesce\((.*?), 0\)", r"\1"),
 )  # fmt: skip
-_QUIET_CALLS = ("log.", "warnings.")
+_QUIET_CALLS = ("log.", "logging.")
 
 
 class Mutant(NamedTuple):
@@ -74,7 +74,7 @@ class _Finder:
 
     def look(self, node: ast.AST, lines: tuple[int, ...], quiet: bool) -> None:
         """Walk a tree; ``lines`` run it, and none of its texts matter where it is ``quiet``."""
-        if isinstance(node, (ast.Import, ast.ImportFrom)) or _is_type_checking(node):
+        if _is_left_out(node) or (quiet and isinstance(node, ast.JoinedStr)):
             return
         if isinstance(node, ast.stmt):
             lines = _lines_of(node)
@@ -144,8 +144,10 @@ def _lines_of(node: ast.stmt) -> tuple[int, ...]:
     return tuple(range(node.lineno, (node.end_lineno or 0) + 1))
 
 
-def _is_type_checking(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+def _is_left_out(node: ast.AST) -> bool:
+    if isinstance(node, ast.If):
+        return ast.unparse(node.test) == "TYPE_CHECKING"
+    return isinstance(node, (ast.Import, ast.ImportFrom))
 
 
 def _is_text_alone(node: ast.AST) -> bool:
