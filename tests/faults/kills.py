@@ -214,9 +214,10 @@ def write_again(case: Case, root: Path, acknowledged: int, outcome: Outcome) -> 
     before = case.state_after(recover(case, root, acknowledged))
     patch = in_format(migrating)
     try:
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         with open_for_writing(Layout(index)) as writer:
             outcome.highest("seconds to reopen (max)", time.perf_counter() - start)
+            outcome.highest("of them computing (max)", time.process_time() - busy)
             orphans = left_in(index) - named(writer.snapshot)
             if orphans:
                 raise Wrong("orphans", ", ".join(sorted(orphans)))
