@@ -11,7 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import sqlite_utils
+from sqlite_utils.plugins import pm
 
+from semsearch import fs
 from semsearch.collection import maintain, salvage
 from semsearch.collection.beside import link_files
 from semsearch.collection.check import check_index
@@ -28,6 +31,8 @@ from semsearch.store.database import (
     copy_database,
     database_errors,
     open_reader,
+    open_writer,
+    replace_database,
     roll_back_journal,
     snapshot_transaction,
     transaction,
@@ -311,6 +316,46 @@ def test_what_sqlite_says_becomes_one_line(tmp_path, name, error, said):
     assert "\n" not in str(caught.value)
 
 
+def test_a_new_catalog_is_durable_and_runs_no_plugin(tmp_path, monkeypatch):
+    called = []
+
+    class Plugin:
+        @sqlite_utils.hookimpl
+        def prepare_connection(self, conn):
+            called.append(conn)
+
+    plugin = Plugin()
+    steps: list[str] = []
+    monkeypatch.setattr(fs, "hook", steps.append)
+    pm.register(plugin)
+    try:
+        for _ in range(2):
+            open_writer(tmp_path / "catalog.db").close()
+    finally:
+        pm.unregister(plugin)
+    assert called == []
+    assert steps == ["commit", "committed", "sync-folder"]  # once
+
+
+def test_a_catalog_is_replaced_page_by_page_in_one_commit(folder, tmp_path, monkeypatch):
+    with open_for_writing(Layout(tmp_path / "other")) as writer:
+        writer.adopt_encoder(encoder_row(), DIM)
+        put(writer, [document(n) for n in range(3)])
+    steps: list[str] = []
+    monkeypatch.setattr(database, "_COPY_PAGES", 4)
+    target = sqlite3.connect(folder / "catalog.db", isolation_level=None)
+    source = sqlite3.connect(tmp_path / "other" / "catalog.db", isolation_level=None)
+    (others,) = source.execute("PRAGMA page_count").fetchone()
+    monkeypatch.setattr(fs, "hook", steps.append)
+    replace_database(target, source, folder / "catalog.db")
+    assert steps == ["swap"] * (1 + -(-others // 4)) + ["committed"]
+    assert target.execute("PRAGMA cache_spill").fetchone() == (0,)
+    assert target.execute("PRAGMA cache_size").fetchone() == (-2000,)
+    assert target.execute("SELECT ext_id FROM document").fetchall() == [("d0",), ("d1",), ("d2",)]
+    target.close()
+    source.close()
+
+
 def test_only_a_catalog_that_is_there_is_rolled_back(tmp_path, folder):
     roll_back_journal(tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
@@ -355,6 +400,34 @@ def test_offsets_that_cannot_be_are_refused(tmp_path, monkeypatch, offsets):
         file.counts()
     with pytest.raises(Corrupt, match="the token vectors are damaged"):
         file.take(np.arange(3))
+
+
+def test_an_offset_beyond_the_codes_is_refused_by_whoever_meets_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(token_files, "_offsets", lambda _: np.array([0, 9, 9, 3]))
+    codes = Codes(np.zeros((3, MADE.width), np.uint8), np.array([1, 1, 1]))
+    done = write_tokens(tmp_path, [codes], MADE)
+    assert done is not None
+    file = TokenFile(tmp_path / done.name, done.sha256)
+    with pytest.raises(Corrupt, match="the token vectors are damaged"):
+        file.take(np.array([0]))
+
+
+def test_offsets_that_end_with_a_block_are_read(tmp_path):
+    """100 codes of 8 bytes and 412 offsets of 8 are a block of 4096 bytes."""
+    assert MADE.width == 8
+    counts = np.array([1] * 100 + [0] * 311)
+    codes = np.random.default_rng(0).integers(0, 256, (100, 8), np.uint8)
+    done = write_tokens(tmp_path, [Codes(codes, counts)], MADE)
+    assert done is not None
+    assert (tmp_path / done.name).stat().st_size == 4096 * 2 + 4
+    file = TokenFile(tmp_path / done.name, done.sha256)
+    assert file.counts().tolist() == counts.tolist()
+    np.testing.assert_array_equal(file.take(np.arange(411)).codes, codes)
+    segment = write_segment(tmp_path, np.arange(256), [np.ones((256, 4))], 4, "f")
+    rows = Segment(tmp_path / segment.name, segment.sha256)
+    assert rows.vids.tolist() == list(range(256))
+    np.testing.assert_array_equal(rows.vectors(0, 256), np.ones((256, 4)))
+    np.testing.assert_array_equal(rows.take(np.array([255])), np.ones((1, 4)))
 
 
 def test_a_block_is_checked_once(folder, monkeypatch):
