@@ -135,9 +135,7 @@ def test_a_damaged_note_is_told_of(tmp_path, text):
     index_into(tmp_path, encoder, make_documents(3))
     with open_for_writing(Layout(tmp_path)) as writer, writer.transaction():
         catalog.set_meta(writer.connection, "reading", text)
-    with pytest.raises(
-        Corrupt, match=r"catalog\.db: not what is noted of reading: .*semsearch check"
-    ):
+    with pytest.raises(Corrupt, match=r"catalog\.db: .*reading.*semsearch check"):
         searching(tmp_path, encoder).search("bal")
     assert searching(tmp_path, encoder).search("title", 3, Options("lexical"))
 
