@@ -15,7 +15,7 @@ from semsearch.types import Document
 
 TEXT_SUFFIXES = (".txt", ".md", ".markdown")
 
-_HEADING = re.compile(r" {0,3}#{1,6}(?:[ \t]+(.*?))??(?:[ \t]+#*)?[ \t]*")
+_HEADING = re.compile(r" {0,3}#{1,6}([ \t].*)?")
 _FENCE = re.compile(r" {0,3}(```+|~~~+)")
 _UNDERLINE = re.compile(r" {0,3}(?:=+|-+)[ \t]*")
 
@@ -134,7 +134,9 @@ def _front_matter(lines: list[str]) -> int:
 def _heading(lines: list[str], number: int) -> tuple[str, int]:
     line = lines[number]
     if found := _HEADING.fullmatch(line):
-        return (found[1] or "").strip(), 1
+        text = (found[1] or "").strip(" \t")
+        closed = text.rstrip("#")
+        return (text if closed and closed[-1] not in " \t" else closed).strip(), 1
     below = lines[number + 1] if number + 1 < len(lines) else ""
     above = lines[number - 1].strip() if number else ""
     plain = line.strip() and not line.startswith("    ") and line.lstrip()[0] not in "-*+>|=#"

@@ -224,7 +224,8 @@ def longest_input(
         lengths = [positions, declared]
     else:
         lengths = [declared]
-    known = [int(length) for length in lengths if isinstance(length, int | float) and length > 0]
+    finite = [x for x in lengths if isinstance(x, int | float) and 0 < x < float("inf")]
+    known = [int(length) for length in finite]
     if not known:
         raise ModelError(f"{first}: no maximum length is declared (max_seq_length)")
     return min(known)

@@ -35,7 +35,7 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     text = read_text(path)
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
+    except ValueError as exc:  # TOMLDecodeError, or a number of thousands of digits
         at = re.search(r"at line (\d+)", str(exc))
         raise InputError(f"not valid TOML: {exc}", path, int(at[1]) if at else 0) from exc
     except RecursionError as exc:
@@ -105,7 +105,7 @@ def _change(table: dict[str, Any], change: str) -> None:
         )
     try:
         found = tomllib.loads(f"value = {value}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         found = value.strip()  # a text without its quotes
     for parent in parents:
         table = table.setdefault(parent, {})

@@ -13,6 +13,9 @@ from semsearch.errors import SemsearchError
 
 Record = TypeVar("Record")
 
+_LARGEST = 10**300
+"""Beyond, a whole number is no float."""
+
 
 class TableError(SemsearchError):
     """A key that is unknown, missing or of the wrong kind, in the table ``where``."""
@@ -72,7 +75,7 @@ def _value(hint: Any, value: Any, where: str, key: str) -> Any:
         return tuple(
             _value(inner, item, where, name) for item, name in zip(value, names, strict=True)
         )
-    if origin is None and hint is float and type(value) is int:
+    if origin is None and hint is float and type(value) is int and abs(value) < _LARGEST:
         return float(value)
     if not _fits(hint, origin, value):
         raise TableError(where, key, f"expected {_named(hint)}, found {value!r}")
