@@ -495,6 +495,19 @@ def test_codes_that_cannot_be_read_are_not_thrown_away(folder, monkeypatch, capl
     assert path.exists()
 
 
+def test_a_segment_without_codes_is_no_damage(folder, caplog):
+    row, _ = first_tokens(folder)
+    with open_for_writing(Layout(folder)) as writer, writer.transaction():
+        catalog.add_segment(writer.connection, replace(row, tok_name=None, tok_sha256=None))
+    with Reader(folder) as reader:
+        snapshot = reader.snapshot()
+        present, _ = snapshot.tokens.take(np.arange(len(snapshot.rows)))
+        assert present.any()
+        assert not present[: row.n].any()
+        assert set(range(row.n)) <= set(snapshot.tokens.missing().tolist())
+    assert caplog.records == []
+
+
 def test_a_token_file_is_named_as_we_name_them(folder):
     row, _ = first_tokens(folder)
     for name in ("../catalog.db", "t-0.tok", "s-" + "0" * 24 + ".vec", None):

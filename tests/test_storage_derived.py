@@ -6,6 +6,7 @@ import os
 import sqlite3
 import sys
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import IO, cast
 
 import numpy as np
@@ -350,6 +351,7 @@ def test_what_is_not_in_faiss_is_found_all_the_same(writer, monkeypatch):
     index_more(writer, [Document(f"m{n}", f"word{n}", "", {}, "c") for n in range(5)])
     mixed, exact = open_vectors(writer.snapshot, never), ExactIndex(writer.snapshot.rows)
     assert isinstance(mixed, CoveredIndex)
+    monkeypatch.setattr(mixed, "_whole", SimpleNamespace(rows=writer.snapshot.rows, search=never))
     queries = writer.snapshot.rows.take(np.array([0, 17, 39, 40, 44]))
     for allowed in (None, np.arange(45) % 3 == 0, np.arange(45) >= 40, np.arange(45) < 40):
         wanted, found = (index.search(queries, 7, allowed) for index in (exact, mixed))

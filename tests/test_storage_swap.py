@@ -213,7 +213,7 @@ def test_a_replacement_that_cannot_be_named_changes_nothing(tmp_path, monkeypatc
 
 def test_a_rotation_is_fitted_on_the_first_live_vectors(tmp_path, monkeypatch):
     monkeypatch.setattr(maintain, "_BLOCK", 4)
-    monkeypatch.setattr(layout, "ROTATION_SAMPLE", 10)
+    monkeypatch.setattr(layout, "ROTATION_SAMPLE", 9)
     monkeypatch.setattr(layout, "ROTATION_ROWS_PER_DIM", 1000)
     seen = []
 
@@ -231,9 +231,9 @@ def test_a_rotation_is_fitted_on_the_first_live_vectors(tmp_path, monkeypatch):
         assert snapshot.alive is not None
         live = snapshot.rows.block(0, 20)[snapshot.alive]
         maintain.rewrite(writer, refit=True)
-        assert [len(block) for block in seen] == [3, 3, 4]
-        np.testing.assert_array_equal(np.concatenate(seen), widen(live[:10]))
-        assert catalog.rotation_size(writer.connection, writer.snapshot.rotation_id) == 10
+        assert [len(block) for block in seen] == [3, 3, 3]
+        np.testing.assert_array_equal(np.concatenate(seen), widen(live[:9]))
+        assert catalog.rotation_size(writer.connection, writer.snapshot.rotation_id) == 9
         assert len(writer.snapshot.rows) == 18
 
 
