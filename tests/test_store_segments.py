@@ -181,6 +181,19 @@ def test_a_flip_stops_only_what_touches_it(tmp_path):
     np.testing.assert_array_equal(segment.vectors(0, 100), vectors[:100])
 
 
+def test_a_flip_in_the_first_row_does_not_stop_the_last(tmp_path):
+    vids, vectors = rows(600, 12)
+    path, file = written(tmp_path, vids, vectors)
+    raw = bytearray(path.read_bytes())
+    raw[HEADER + 600 * 8] ^= 4  # the first row
+    path.write_bytes(raw)
+    segment = Segment(path, file.sha256)
+    np.testing.assert_array_equal(segment.vectors(500, 600), vectors[500:])
+    np.testing.assert_array_equal(segment.take(np.array([599, 500])), vectors[[599, 500]])
+    with pytest.raises(Corrupt, match="damaged"):
+        segment.vectors(0, 1)
+
+
 @pytest.mark.parametrize(("n", "dim"), [(900, 13), (40, 1500), (9, 6000)])
 def test_every_block_of_a_row_is_checked_however_the_row_is_read(tmp_path, n, dim):
     vids, vectors = rows(n, dim)
