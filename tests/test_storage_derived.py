@@ -671,6 +671,28 @@ def test_a_backup_counts_its_own_files(folder, writer, tmp_path, monkeypatch):
     assert own_bytes(Layout(tmp_path / "copy")) == done.bytes
 
 
+def test_a_backup_is_on_disk_before_it_has_its_name(folder, writer, tmp_path, monkeypatch):
+    steps = []
+    real_fsync, real_rename = os.fsync, os.rename
+
+    def fsync(fd):
+        steps.append(os.readlink(f"/proc/self/fd/{fd}").removeprefix(str(tmp_path)))
+        real_fsync(fd)
+
+    def rename(source, target):
+        steps.append("named")
+        real_rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "rename", rename)
+    back_up(folder, tmp_path / "copy")
+    named = steps.index("named")
+    inside = [path.split("/", 2)[2:] for path in steps[:named] if path.startswith("/.tmp-")]
+    assert inside[-2:] == [["catalog.db"], []]
+    assert ["lex"] in inside
+    assert steps[named + 1 :] == [""]
+
+
 def test_a_cache_of_an_unknown_kind_is_not_copied(folder, writer, tmp_path):
     with writer.generation():
         row = catalog.CacheRow("odd", "odd", "{}", "{}", "{}", 1)
