@@ -218,8 +218,8 @@ def test_the_cache_is_where_the_environment_says(monkeypatch):
     monkeypatch.delenv("SEMSEARCH_CACHE")
     assert fs.cache_folder() == Path("/xdg/semsearch")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", "/home/me")
-    assert fs.cache_folder() == Path("/home/me/.cache/semsearch")
+    monkeypatch.setenv("HOME", "/their/home")
+    assert fs.cache_folder() == Path("/their/home/.cache/semsearch")
 
 
 def test_any_path_can_be_printed():

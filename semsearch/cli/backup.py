@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _path = click.Path(file_okay=False)
 
 
-@click.command(epilog="Example: semsearch backup /mnt/backups/monday")
+@click.command(epilog="Example: semsearch backup backups/monday")
 @click.argument("target", type=_path)
 @index_option
 @json_option
@@ -35,7 +35,7 @@ def backup(target: str, folder: str, as_json: bool) -> None:
         )
 
 
-@click.command(epilog="Example: semsearch restore /mnt/backups/monday --replace")
+@click.command(epilog="Example: semsearch restore backups/monday --replace")
 @click.argument("backup", type=_path)
 @index_option
 @click.option(
