@@ -248,6 +248,14 @@ def test_a_damaged_token_file_is_named_and_how_to_repair_it(index, part):
     assert line == f"{path}: the token vectors are {state}: {again}"
 
 
+def test_a_token_file_that_cannot_be_opened_is_named(index):
+    path = min(index.glob("seg/*.tok"))
+    path.unlink()
+    path.mkdir()
+    lines = [finding.text for finding in findings(index) if finding.part == "tokens"]
+    assert [str(path) in line and "compact --token-vectors" in line for line in lines] == [True]
+
+
 def test_a_token_file_of_other_rows_is_found(index):
     with Reader(index) as reader:
         row, made = reader.snapshot().segments[1], reader.snapshot().tokens.format

@@ -369,13 +369,15 @@ def test_only_a_catalog_that_is_there_is_rolled_back(tmp_path, folder):
 # Files of vectors and of tokens.
 
 
-def test_passages_of_a_file_that_are_out_of_order_are_found(folder):
+@pytest.mark.parametrize("second", [2, 1, 0])
+def test_passages_of_a_file_that_are_out_of_order_are_found(folder, second):
+    """Two that changed places, or one in the place of the next."""
     with Reader(folder) as reader:
         snapshot = reader.snapshot()
         row = snapshot.segments[0]
         vids = snapshot.rows.ids[: row.n].copy()
         block = snapshot.rows.block(0, row.n)
-    vids[[1, 2]] = vids[[2, 1]]
+    vids[[1, 2]] = vids[[second, 1]]
     with open_for_writing(Layout(folder)) as writer, writer.transaction():
         file = write_segment(folder / "seg", vids, [block], DIM, encoder_row().fingerprint)
         catalog.drop_segments(writer.connection, [row.seg_id])
@@ -470,9 +472,9 @@ def test_rows_whose_counts_are_damaged_count_as_missing(folder, caplog):
     with Reader(folder) as reader:
         snapshot = reader.snapshot()
         assert set(range(row.n)) <= set(snapshot.tokens.missing().tolist())
+        assert str(path) in caplog.text
         present, _ = snapshot.tokens.take(np.arange(len(snapshot.rows)))
         assert not present[: row.n].any()
-    assert str(path) in caplog.text
 
 
 def test_codes_that_cannot_be_read_are_not_thrown_away(folder, monkeypatch, caplog):
@@ -578,6 +580,31 @@ def test_what_is_left_is_whole(folder):
         assert found.highest_id() == max(snapshot.last_vid, 20)
     assert made.vector_of(10**6) is None
     assert made.codes_of(10**6, snapshot.tokens.format) is None
+    found.close()
+
+
+def test_of_several_models_the_active_one_is_found_if_it_is_on_record(folder):
+    other = replace(encoder_row(), encoder_id=2, fingerprint="cd" * 32, name="other")
+    with open_for_writing(Layout(folder)) as writer, writer.transaction():
+        catalog.add_encoder(writer.connection, other)
+    found = open_salvage(Layout(folder))
+    assert found.encoder == encoder_row()
+    found.close()
+    run(folder, "DELETE FROM meta WHERE k = 'active_encoder'")
+    found = open_salvage(Layout(folder))
+    assert found.encoder is None
+    assert found.vectors.vector_of(1) is None
+    found.close()
+
+
+def test_cut_vectors_that_are_all_recent_have_their_width(tmp_path):
+    with open_for_writing(Layout(tmp_path)) as writer:
+        writer.adopt_encoder(encoder_row(DIM, (4,)), 4)
+        put(writer, [document(0)])
+        stored = writer.snapshot.rows.take(np.arange(2))
+    found = open_salvage(Layout(tmp_path))
+    assert found.vectors.width == 4
+    np.testing.assert_array_equal(found.vectors.vector_of(1), stored[0])
     found.close()
 
 

@@ -90,6 +90,15 @@ def test_each_index_beside_starts_its_ids_where_none_was(tmp_path):
     assert setting(folder / "beside", "era") == "2"
 
 
+def test_an_index_beside_without_documents_has_its_own_ids_already(tmp_path):
+    make(tmp_path, documents(3))
+    place = Layout(tmp_path)
+    with open_for_writing(place) as live, open_for_writing(place.beside) as other:
+        fresh_ids(live, other)
+        assert not shares_ids(live, other)
+        assert catalog.next_id(other.connection, "passage") == ERA + 1
+
+
 def test_what_served_says_so_and_what_it_has_followed(tmp_path):
     folder = tmp_path / "idx"
     make(folder, documents(3))
