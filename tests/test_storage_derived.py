@@ -325,24 +325,24 @@ def test_small_indexes_need_no_faiss(writer, monkeypatch):
 
 def test_faiss_is_built_again_once_too_much_is_not_in_it(writer, monkeypatch):
     lower_limits(monkeypatch, 10)
-    monkeypatch.setattr(vector_build, "UNCOVERED_ROWS", 4)
+    monkeypatch.setattr(vector_build, "UNCOVERED_ROWS", 5)
     monkeypatch.setattr(vector_build, "UNCOVERED_SHARE", 0.1)
     build_vector_cache(writer)
     first = writer.snapshot.cache("faiss")
-    more = [Document(f"m{n}", f"word{n}", "", {}, "c") for n in range(5)]
-    index_more(writer, more[:4])
+    more = [Document(f"m{n}", f"word{n}", "", {}, "c") for n in range(6)]
+    index_more(writer, more[:5])
     build_vector_cache(writer)
     assert writer.snapshot.cache("faiss") == first
-    index_more(writer, more[4:])
+    index_more(writer, more[5:])
     build_vector_cache(writer)
-    assert json.loads(writer.snapshot.cache("faiss").covers)["n"] == 45
+    assert json.loads(writer.snapshot.cache("faiss").covers)["n"] == 46
     monkeypatch.setattr(vector_build, "UNCOVERED_SHARE", 0.5)
     index_more(writer, [Document(f"n{n}", f"words{n}", "", {}, "c") for n in range(9)])
     second = writer.snapshot.cache("faiss")
     build_vector_cache(writer)
     assert writer.snapshot.cache("faiss") == second
     build_vector_cache(writer, force=True)
-    assert json.loads(writer.snapshot.cache("faiss").covers)["n"] == 54
+    assert json.loads(writer.snapshot.cache("faiss").covers)["n"] == 55
 
 
 def test_what_is_not_in_faiss_is_found_all_the_same(writer, monkeypatch):
