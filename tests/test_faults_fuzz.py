@@ -134,9 +134,10 @@ def test_a_number_of_thousands_of_digits_is_no_configuration(tmp_path, content):
         read_folder(folder)
 
 
-def test_a_module_path_with_a_nul_is_refused(tmp_path):
-    chain = [dict(MODEL["modules.json"][0]), {**MODEL["modules.json"][1], "path": "1_\0Pooling"}]
-    with pytest.raises(ModelError):
+@pytest.mark.parametrize("name", ["1_\0Pooling", "a" * 20_000])
+def test_a_module_path_that_no_folder_can_have_is_refused(tmp_path, name):
+    chain = [dict(MODEL["modules.json"][0]), {**MODEL["modules.json"][1], "path": name}]
+    with pytest.raises(ModelError, match="no name of a folder"):
         read_folder(write_model(tmp_path / "model", {**MODEL, "modules.json": chain}))
 
 
@@ -237,3 +238,10 @@ def test_a_recipe_with_a_number_beyond_any_is_refused_in_one_line(tmp_path, numb
     with pytest.raises(InputError) as caught:
         read_recipe(path)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_weights_with_a_name_that_no_file_can_have_are_not_there(tmp_path):
+    files = {**MODEL, "model.safetensors.index.json": {"weight_map": {"w": "a" * 20_000}}}
+    del files["model.safetensors"]
+    with pytest.raises(ModelError, match="not in the model folder"):
+        read_folder(write_model(tmp_path / "model", files))

@@ -28,6 +28,9 @@ _CONFIGS = ("*config*.json", "special_tokens_map.json", "chat_template.json")
 """Whatever the libraries may read, also where they have no business to."""
 
 _KERNEL_KEYS = ("attn_implementation", "experts_implementation", "kernel", "use_kernels")
+_LONGEST_NAME = 200
+"""Bytes; no file system takes more than 255."""
+
 _ACTIVATION = re.compile(r"torch\.nn\.modules\.(activation|linear)\.[A-Za-z]+")
 _MODULE = re.compile(r"sentence_transformers(\.[a-z_]+)*\.([A-Z]\w*)")
 _SETTINGS = {
@@ -61,6 +64,8 @@ def subfolder(folder: Path, relative: object, path: Path) -> Path:
     parts = PurePosixPath(relative).parts if isinstance(relative, str) else ("..",)
     if ".." in parts or "\\" in str(relative) or PurePosixPath(*parts).is_absolute():
         raise ModelError(f"{path}: module path {relative!r} leads out of the model folder")
+    if not _may_be_name(str(relative)):
+        raise ModelError(f"{path}: module path {str(relative)[:80]!r} ... is no name of a folder")
     return folder.joinpath(*parts)
 
 
@@ -125,6 +130,10 @@ def check_activation(settings: Mapping[str, Any], path: Path) -> None:
         raise ModelError(f"{path}: activation {name!r} is not one of torch.nn's own")
 
 
+def _may_be_name(name: str) -> bool:
+    return "\0" not in name and len(name.encode("utf-8", "surrogatepass")) <= _LONGEST_NAME
+
+
 def weight_files(folder: Path) -> tuple[Path, ...]:
     """A module's safetensors files, sorted. Raises ModelError if there are none."""
     if (folder / "adapter_config.json").exists():
@@ -137,7 +146,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
         names = {str(name) for name in dict(read_object(index).get("weight_map") or {}).values()}
         files = tuple(folder / name for name in sorted(names))
         for name, file in zip(sorted(names), files, strict=True):
-            if PurePosixPath(name).name != name or not file.is_file():
+            if PurePosixPath(name).name != name or not (_may_be_name(name) and file.is_file()):
                 raise ModelError(f"{index}: weights {name!r} are not in the model folder")
         if files:
             return files
