@@ -129,8 +129,8 @@ class NewFile:
     def __exit__(self, *_: object) -> None:
         with suppress(OSError):  # on a full disk, closing fails as the write did
             self._file.close()
-        with suppress(OSError):  # what is left is removed when a writer opens
-            self._temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it has its name; or is removed when a writer opens
+            self._temporary.unlink()
 
     def write(self, data: bytes | memoryview) -> None:
         """Append bytes. Raises StorageError."""

@@ -356,6 +356,31 @@ def test_a_catalog_is_replaced_page_by_page_in_one_commit(folder, tmp_path, monk
     source.close()
 
 
+def test_a_catalog_that_is_read_is_replaced_once_it_is_let_go(folder, tmp_path, monkeypatch):
+    shutil.copy(folder / "catalog.db", tmp_path / "new.db")
+    target = sqlite3.connect(folder / "catalog.db", isolation_level=None, timeout=0.05)
+    target.execute("DELETE FROM source")
+    source = sqlite3.connect(tmp_path / "new.db", isolation_level=None)
+    source.execute("INSERT INTO source VALUES ('new', NULL, 1, 0)")
+    reading = sqlite3.connect(folder / "catalog.db", isolation_level=None)
+    reading.execute("BEGIN")
+    assert reading.execute("SELECT count(*) FROM source").fetchone() == (0,)
+    waited = []
+
+    def let_go(step):
+        waited.append(step)
+        if len(waited) == 4:
+            reading.execute("ROLLBACK")
+
+    monkeypatch.setattr(fs, "hook", let_go)
+    replace_database(target, source, folder / "catalog.db")
+    assert waited[-1] == "committed"
+    assert len(waited) > 4
+    assert reading.execute("SELECT uri FROM source").fetchall() == [("new",)]
+    for connection in (target, source, reading):
+        connection.close()
+
+
 def test_only_a_catalog_that_is_there_is_rolled_back(tmp_path, folder):
     roll_back_journal(tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()

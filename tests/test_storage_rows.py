@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from semsearch.collection import beside
 from semsearch.collection.layout import Layout
 from semsearch.collection.rows import SlicedRows, StoredRows
 from semsearch.collection.tokens import StoredTokens, codes_of_each, in_parts
@@ -415,6 +416,8 @@ def test_the_schema_is_part_of_the_format():
     text = " ".join(schema.TABLES.split())
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == "9344ffad0ded7ea0"
     assert schema.SCHEMAS == {1: schema.TABLES}
+    names = (catalog.HORIZON, catalog.SWAPPED, catalog.CODED_WIDTH, beside.SERVED, beside.FOLLOWED)
+    assert names == ("horizon", "swapped", "token_width", "served", "followed")
 
 
 def test_the_kinds_of_fields_are_part_of_the_format():
