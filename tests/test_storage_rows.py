@@ -421,13 +421,26 @@ def test_the_schema_is_part_of_the_format():
 
 
 def test_the_kinds_of_fields_are_part_of_the_format():
-    values = [1, 0.5, "a", "x" * 256, "x" * 257, True, None, 2**63 - 1, 2**63, -(2**63), 1e300]
+    values = [
+        1,
+        0.5,
+        "a",
+        "x" * 256,
+        "x" * 257,
+        True,
+        None,
+        2**63 - 1,
+        2**63,
+        -(2**63),
+        -(2**63) - 1,
+        1e300,
+    ]
     found = list(field_rows({"k": values, "one": "b", "object": {}, "nan": float("nan")}, 7))
     assert found == [
         ("k", "number", 1, 7), ("k", "number", 0.5, 7), ("k", "text", "a", 7),
         ("k", "text", "x" * 256, 7), ("k", "long", "", 7), ("k", "bool", True, 7),
         ("k", "null", "", 7), ("k", "number", 2**63 - 1, 7), ("k", "huge", "", 7),
-        ("k", "number", -(2**63), 7), ("k", "number", 1e300, 7), ("one", "text", "b", 7),
+        ("k", "number", -(2**63), 7), ("k", "huge", "", 7), ("k", "number", 1e300, 7), ("one", "text", "b", 7),
     ]  # fmt: skip
 
 
