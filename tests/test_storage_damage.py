@@ -457,6 +457,29 @@ def test_offsets_that_end_with_a_block_are_read(tmp_path):
     np.testing.assert_array_equal(rows.take(np.array([255])), np.ones((1, 4)))
 
 
+def test_every_offset_that_is_used_is_checked(tmp_path):
+    """One that stands in the next block, and is wrong in a way that could be right."""
+    counts = np.array([0] + [1] * 256)
+    codes = np.random.default_rng(0).integers(0, 256, (256, 8), np.uint8)
+    done = write_tokens(tmp_path, [Codes(codes, counts)], MADE)
+    assert done is not None
+    path = tmp_path / done.name
+    raw = bytearray(path.read_bytes())
+    place = 4096 + 256 * 8 + 256 * 8  # of offset 256, the first in the second block
+    assert raw[place : place + 8] == (255).to_bytes(8, "little")
+    raw[place] ^= 1
+    path.write_bytes(raw)
+    for read in (
+        lambda file: file.counts(),
+        lambda file: file.take(np.array([255])),
+        lambda file: file.take(np.array([256])),
+    ):
+        with pytest.raises(Corrupt, match="the token vectors are damaged"):
+            read(TokenFile(path, done.sha256))
+    sound = TokenFile(path, done.sha256).take(np.array([254]))
+    np.testing.assert_array_equal(sound.codes, codes[[253]])
+
+
 def test_a_block_is_checked_once(folder, monkeypatch):
     checked = []
     real = zlib.crc32

@@ -320,6 +320,8 @@ def test_passages_of_a_document_come_in_its_order_whatever_their_vids(connection
     assert found.dtype == np.int64
     assert passages.vids_of(connection, np.array([2])).tolist() == [1, 3]
     assert passages.vids_of(connection, np.array([], np.int64)).tolist() == []
+    documents.insert_document(connection, 3, document("d3"), 1)
+    assert passages.vids_of(connection, np.array([3, 1])).tolist() == [2, 4]  # the third has none
 
 
 def test_how_much_is_held_and_lost(connection):
@@ -440,7 +442,8 @@ def test_the_kinds_of_fields_are_part_of_the_format():
         ("k", "number", 1, 7), ("k", "number", 0.5, 7), ("k", "text", "a", 7),
         ("k", "text", "x" * 256, 7), ("k", "long", "", 7), ("k", "bool", True, 7),
         ("k", "null", "", 7), ("k", "number", 2**63 - 1, 7), ("k", "huge", "", 7),
-        ("k", "number", -(2**63), 7), ("k", "huge", "", 7), ("k", "number", 1e300, 7), ("one", "text", "b", 7),
+        ("k", "number", -(2**63), 7), ("k", "huge", "", 7), ("k", "number", 1e300, 7),
+        ("one", "text", "b", 7),
     ]  # fmt: skip
 
 
