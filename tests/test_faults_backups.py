@@ -1,12 +1,18 @@
 """Backups during writes, at the size for every day; and that a wrong one would show."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from semsearch.collection import backup, lexical_cache, maintain, vector_build
 from semsearch.collection.backup import back_up, restore
+from semsearch.collection.beside import size_of
+from semsearch.collection.check import check_index
+from semsearch.collection.layout import Layout
 from semsearch.collection.reader import Reader
+from semsearch.collection.writer import open_for_writing
 from semsearch.errors import Corrupt
 from tests.fakes import contents, dump
 from tests.faults import backups, writing
@@ -98,3 +104,67 @@ def test_a_backup_that_is_cut_short_is_refused_and_the_present_index_stays(index
     with pytest.raises(Corrupt, match=path.name):
         restore(tmp_path / "backup", present, replace=True)
     assert digests(present) == before
+
+
+# ---- what a writer takes away meanwhile
+
+
+def test_words_that_a_commit_replaces_meanwhile_are_copied_as_they_are_now(
+    index, tmp_path, monkeypatch
+):
+    folder = shutil.copytree(index, tmp_path / "index")
+    real = backup._named
+    times: list[object] = []
+
+    def named(source, place):
+        found = real(source, place)
+        if len(times) < 3:
+            times.append(found)
+            with writing.sizes(), open_for_writing(Layout(folder)) as writer:
+                lexical_cache.build_lexical_cache(writer, force=True)
+                vector_build.build_vector_cache(writer, force=True)
+        return found
+
+    monkeypatch.setattr(backup, "_named", named)
+    back_up(folder, tmp_path / "backup")
+    assert len(times) == 3
+    with Reader(tmp_path / "backup") as reader:
+        assert [str(finding) for finding in check_index(reader)] == []
+        assert {row.kind for row in reader.snapshot().caches} == {"faiss", "lexical"}
+
+
+def test_token_vectors_that_are_merged_away_meanwhile_are_no_damage(index, tmp_path, monkeypatch):
+    folder = shutil.copytree(index, tmp_path / "index")
+    real = backup._named
+    times: list[object] = []
+
+    def named(source, place):
+        found = real(source, place)
+        if not times:
+            times.append(found)
+            with writing.sizes(), open_for_writing(Layout(folder)) as writer:
+                maintain.compact(writer)
+            for path in found[0]:  # removed one after another: these are still there
+                path.touch()
+        return found
+
+    monkeypatch.setattr(backup, "_named", named)
+    assert any(path.suffix == ".tok" for path in real(Layout(folder), Layout(folder))[1])
+    back_up(folder, tmp_path / "backup")
+    assert backups.findings(tmp_path / "backup") == []
+
+
+def test_files_that_go_while_they_are_counted_do_not_count(tmp_path, monkeypatch):
+    for name in ("stays", "goes"):
+        (tmp_path / name).write_bytes(b"12345")
+    real = Path.is_file
+
+    def is_file(path):
+        found = real(path)
+        if path.name == "goes":
+            path.unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(Path, "is_file", is_file)
+    assert size_of(tmp_path) == 5
+    assert size_of(tmp_path / "nowhere") == 0

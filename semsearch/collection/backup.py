@@ -6,6 +6,8 @@ It appears whole, checked and durable, or not at all.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -117,15 +119,16 @@ def _copy_whole(reader: Reader, place: Layout) -> None:
     """The catalog of one generation, then the files that it names, which never change.
 
     A file that is gone by the time it is opened was merged away: begin again with what is newest.
-    The same one every time is lost.
+    The same one every time is lost, and of derived files the same one twice.
     """
     missing: Counter[str] = Counter()
+    lost: set[Path] = set()
     while _ATTEMPTS not in missing.values():
         fs.remove(place.catalog)
         with reader.reading():
             copy_database(reader.connection, place.catalog).close()
         try:
-            with _opened(reader.layout, place) as files:
+            with _opened(reader.layout, place, lost) as files:
                 for file, path in files:
                     _copy(file, path)
         except FileNotFoundError as exc:
@@ -133,25 +136,29 @@ def _copy_whole(reader: Reader, place: Layout) -> None:
             continue
         fs.sync_file(place.catalog)
         return
-    lost = missing.most_common(1)[0][0]
+    name = missing.most_common(1)[0][0]
     raise Corrupt(
-        f"{lost}: a file of the index is missing: `semsearch check -i {reader.layout.folder}`"
+        f"{name}: a file of the index is missing: `semsearch check -i {reader.layout.folder}`"
     )
 
 
 @contextmanager
-def _opened(source: Layout, place: Layout) -> Iterator[list[tuple[IO[bytes], Path]]]:
+def _opened(
+    source: Layout, place: Layout, lost: set[Path]
+) -> Iterator[list[tuple[IO[bytes], Path]]]:
     """The files that the catalog of ``place`` names, open in ``source``, with where they go.
 
     Once they are open they can be read, whoever removes their names. Derived files, and those of
-    token vectors, may be missing.
+    token vectors, may be missing if they are ``lost``, and are that once they were missed.
     """
     needed, derived = _named(source, place)
+    gone = {path for path in derived if not path.is_file()}
+    if new := sorted(gone - lost):
+        lost.update(new)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(new[0]))
     with ExitStack() as stack:
         files: list[tuple[IO[bytes], Path]] = []
-        for path, is_derived in [*((p, False) for p in needed), *((p, True) for p in derived)]:
-            if is_derived and not path.is_file():
-                continue
+        for path in [*needed, *(path for path in derived if path not in gone)]:
             target = place.folder / path.relative_to(source.folder)
             files.append((stack.enter_context(fs.open_plain(path)), target))
         yield files

@@ -9,8 +9,11 @@ finished, or cleared away, by the next writer.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semsearch import fs
@@ -20,7 +23,6 @@ from semsearch.store.database import database_errors, open_reader
 
 if TYPE_CHECKING:
     import sqlite3
-    from pathlib import Path
 
     from semsearch.collection.layout import Layout
     from semsearch.collection.snapshot import Snapshot
@@ -75,9 +77,22 @@ def beside_of(layout: Layout) -> Beside | None:
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of all files in a folder and below; 0 without it."""
+    """Bytes of all files in a folder and below; 0 without it.
+
+    Those that a writer takes away meanwhile do not count.
+    """
+
+    def tell(exc: OSError) -> None:
+        if not isinstance(exc, FileNotFoundError):
+            raise exc
+
+    total = 0
     with fs.read_errors(folder):
-        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        for place, _, names in os.walk(folder, onerror=tell):
+            for path in (Path(place) / name for name in names):
+                with suppress(FileNotFoundError):
+                    total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 def forget_beside(layout: Layout) -> None:
