@@ -37,7 +37,7 @@ def run(seed: int, cases: Sequence[int], folder: Path) -> Outcome:
 
 CAMPAIGNS = (
     Campaign(
-        "errors", "0 failures: clean errors, nothing lost, nothing left, no leaks", 120, 6000, run
+        "errors", "0 failures: clean errors, nothing lost, nothing left, no leaks", 120, 2500, run
     ),
     full_disk.CAMPAIGN,
 )

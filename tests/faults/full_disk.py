@@ -90,5 +90,5 @@ def run(seed: int, cases: Sequence[int], folder: Path) -> Outcome:
 
 
 CAMPAIGN = Campaign(
-    "full-disk", "0 failures: one line, nothing lost, the next commit works", 30, 1500, run
+    "full-disk", "0 failures: one line, nothing lost, the next commit works", 30, 600, run
 )
