@@ -37,7 +37,9 @@ def test_sockets_of_this_machine_still_work():
 
 def test_environment_is_scrubbed():
     ours = {name: value for name, value in os.environ.items() if name.startswith(("SEMS", "HF_"))}
-    assert sorted(ours) == ["HF_HOME", "HF_HUB_OFFLINE", "SEMSEARCH_CACHE"]
+    own = ["HF_HOME", "HF_HUB_OFFLINE", "SEMSEARCH_CACHE", "SEMSEARCH_MIN_FREE"]
+    assert sorted(ours) == own
     assert ours["HF_HUB_OFFLINE"] == "1"
+    assert ours["SEMSEARCH_MIN_FREE"] == "0"
     assert os.environ["NO_COLOR"] == "1"
     assert "semsearch-tests-" in ours["SEMSEARCH_CACHE"]
