@@ -74,6 +74,7 @@ class Worker:
         done = 0
         for line in self.process.stdout:
             done += self._take(json.loads(line))
+        self.process.stdout.close()
         self.process.wait()
         if self.current is None:
             self.cases = self.cases[done:]
