@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from semsearch import resources
 from semsearch.cli.health import disk, finding, index, machine, model, software
 from semsearch.cli.main import cli
+from semsearch.collection.backup import back_up, restore
 from semsearch.collection.layout import Layout
 from semsearch.collection.writer import open_for_writing
 from semsearch.encoders import offline
@@ -425,3 +426,13 @@ def test_no_index_is_no_problem(tmp_path, monkeypatch):
     found = doctor()
     assert "none yet" in found["index", "folder"].value
     assert list(Path().iterdir()) == []
+
+
+def test_what_a_restored_index_took_the_place_of_is_told(folder, tmp_path):
+    index_into(folder, real_encoder(), make_documents(3))
+    back_up(folder, tmp_path / "backup")
+    assert ("index", "kept") not in doctor("-i", folder)
+    restore(tmp_path / "backup", folder, replace=True)
+    kept = doctor("-i", folder)["index", "kept"]
+    assert kept.value.startswith("kept-1, which another took the place of: ")
+    assert (kept.level, kept.advice) == ("note", "delete it when nothing is missed")

@@ -44,6 +44,7 @@ def look_at_index(folder: Path) -> Findings:
     holder = lock_holder(layout.lock)
     writing = f"process {holder}" if holder else "nobody"
     yield Finding(TOPIC, "being written by", writing)
+    yield from _kept(folder)
     journal = _journal(layout)  # opening rolls it back
     with Reader(folder) as reader:
         snapshot = reader.snapshot()
@@ -66,6 +67,16 @@ def lock_holder(lock: Path) -> int | None:
         if "FLOCK" in parts and parts[-3].rpartition(":")[2] == inode:
             return int(parts[-4])
     return None
+
+
+def _kept(folder: Path) -> Findings:
+    """What a restored or repaired index took the place of: it may be large."""
+    from semsearch.collection.beside import size_of
+    from semsearch.resources import size
+
+    for path in sorted(folder.glob("kept-*")):
+        what = f"{path.name}, which another took the place of: {size(size_of(path))}"
+        yield Finding(TOPIC, "kept", what, "note", "delete it when nothing is missed")
 
 
 def _journal(layout: Layout) -> bool:
