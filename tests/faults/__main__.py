@@ -105,8 +105,8 @@ def shown(value: float | str) -> str:
 def print_row(campaign: Campaign, outcome: Outcome, seconds: float) -> None:
     figures = ", ".join(f"{name} {shown(value)}" for name, value in outcome.figures.items())
     result = f"FAILED {len(outcome.failures)}" if outcome.failures else "passed"
-    print(f"{campaign.name:<12}{result:<12}{outcome.cases:>8,}{seconds:>8.0f} s  {campaign.must}")
-    print(f"{'':<12}{figures}")
+    print(f"{campaign.name:<15}{result:<12}{outcome.cases:>8,}{seconds:>8.0f} s  {campaign.must}")
+    print(f"{'':<15}{figures}")
 
 
 def main() -> int:
@@ -117,7 +117,7 @@ def main() -> int:
     for outcome, _ in done.values():
         for line in outcome.failures[:20]:
             print(f"   {line}", flush=True)
-    print(f"\n{'campaign':<12}{'result':<12}{'cases':>8}{'time':>10}  must be; what was found")
+    print(f"\n{'campaign':<15}{'result':<12}{'cases':>8}{'time':>10}  must be; what was found")
     for name, (outcome, seconds) in done.items():
         print_row(known[name], outcome, seconds)
     failed = [name for name, (outcome, _) in done.items() if outcome.failures]
