@@ -13,6 +13,7 @@ from typing import IO, cast
 import pytest
 
 from semsearch import fs
+from semsearch.collection.beside import size_of
 from semsearch.errors import Locked, StorageError
 
 
@@ -493,3 +494,15 @@ def test_without_locks_nothing_is_written(folder, monkeypatch):
     ):
         pass
     assert names(folder) == []
+
+
+def test_a_folder_that_cannot_be_listed_has_no_size(tmp_path, monkeypatch):
+    def scandir(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (tmp_path / "file").write_bytes(b"12345")
+    assert size_of(tmp_path) == 5
+    assert size_of(tmp_path / "nothing") == 0
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(StorageError, match="no permission"):
+        size_of(tmp_path)
