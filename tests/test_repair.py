@@ -14,7 +14,7 @@ from semsearch.collection.layout import Layout
 from semsearch.collection.reader import Reader
 from semsearch.collection.rows import StoredRows
 from semsearch.collection.writer import open_for_writing
-from semsearch.errors import Corrupt, Locked, Mismatch, NotFound, StorageError
+from semsearch.errors import Corrupt, Locked, Mismatch, ModelError, NotFound, StorageError
 from semsearch.indexing import choose_long_text
 from semsearch.indexing.repair import remake_derived, repair, survey
 from semsearch.store import catalog
@@ -338,6 +338,17 @@ def test_another_model_changes_nothing(folder):
         repair(folder, lambda _: cast("Encoder", FakeEncoder(name="another")))
     assert not (folder / "kept-1").exists()
     assert sorted(p.name for p in folder.glob(".tmp-*")) == []
+
+
+def test_a_model_that_gives_no_vectors_changes_nothing(folder):
+    class Broken(FakeEncoder):
+        def vector(self, text):
+            return super().vector(text) * np.float32("nan")
+
+    segment(folder).unlink()
+    with pytest.raises(ModelError, match="a vector without a direction"):
+        repair(folder, lambda _: cast("Encoder", Broken(max_length=32)))
+    assert not (folder / "kept-1").exists()
 
 
 def zero_pages(folder, holding=None, root_of=None):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,21 +21,19 @@ from semsearch.collection.maintain import fit_rotation_if_due, merge_segments
 from semsearch.collection.writer import Writer
 from semsearch.errors import InputError
 from semsearch.indexing.ahead import Abandoned, one_ahead
+from semsearch.indexing.encoding import Made, encode, new_passages, placed
 from semsearch.indexing.long_text import LongText, LongTexts, Piece
-from semsearch.indexing.model import check_directions
 from semsearch.indexing.room import require_room_for_batch
 from semsearch.indexing.source import WINDOW_DOCUMENTS, SeenIds, Source, windows
 from semsearch.indexing.summary import OnDuplicate, Summary
-from semsearch.indexing.token_vectors import CodeSink, codec_of
+from semsearch.indexing.token_vectors import codec_of
 from semsearch.store import documents, passages
 from semsearch.types import Document
 
 if TYPE_CHECKING:
     from threading import Event
 
-    from numpy.typing import NDArray
-
-    from semsearch.encoders import Encoded, Encoder
+    from semsearch.encoders import Encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +53,6 @@ class _Window:
     changed: list[Document]
     pieces: list[list[Piece]]
     texts: dict[bytes, str]
-
-
-class _Made(NamedTuple):
-    """What was computed of a window's new texts: their vectors, and the codes of their tokens."""
-
-    encoded: Encoded
-    codes: list[NDArray[np.uint8] | None]
 
 
 class Indexer:
@@ -192,7 +183,7 @@ class Indexer:
             self.summary.count(extent)
         return False
 
-    def _encode(self, window: _Window, stop: Event) -> _Made | None:
+    def _encode(self, window: _Window, stop: Event) -> Made | None:
         """The vectors of a window's new texts; in a thread that has no business with the writer."""
         stopping.check()
         encoded_texts = reported = 0
@@ -208,15 +199,11 @@ class Indexer:
 
         made = None
         if window.texts:
-            texts = list(window.texts.values())
-            sink = CodeSink(self._codec, len(texts)) if self._codec else None
-            encoded = self._encoder.encode_documents(texts, report, sink)
-            check_directions(encoded.vectors, texts, self._encoder.name)
-            made = _Made(encoded, sink.codes if sink else [None] * len(texts))
+            made = encode(self._encoder, self._codec, list(window.texts.values()), report)
         self._progress(window.read - reported)
         return made
 
-    def _commit(self, window: _Window, made: _Made | None) -> None:
+    def _commit(self, window: _Window, made: Made | None) -> None:
         """Store a window: new vectors for its new texts, for the others those of the index."""
         self._read += window.read
         if not window.changed:
@@ -226,10 +213,7 @@ class Indexer:
         found = {} if made is None else self._new_passages(window.texts, made)
         found.update(self._known({p.text_hash for d in window.pieces for p in d} - found.keys()))
         changes = [
-            Change(
-                document,
-                tuple(replace(found[p.text_hash], start=p.span.start, end=p.span.end) for p in cut),
-            )
+            Change(document, placed(cut, found))
             for document, cut in zip(window.changed, window.pieces, strict=True)
         ]
         self._writer.commit(changes)
@@ -254,19 +238,11 @@ class Indexer:
             for (h, row), vector, own in zip(ordered, vectors, codes, strict=True)
         }
 
-    def _new_passages(self, hashes: Collection[bytes], made: _Made) -> dict[bytes, NewPassage]:
-        encoded, codes = made
-        stored = self._writer.stored(encoded.vectors)
+    def _new_passages(self, hashes: Collection[bytes], made: Made) -> dict[bytes, NewPassage]:
         self.summary.encoded += len(hashes)
-        self.summary.tokens += int(encoded.tokens.sum())
-        self.summary.unknown += int(encoded.unknown.sum())
-        return {
-            h: NewPassage(
-                0, 0, h, stored[i], int(encoded.tokens[i]), int(encoded.unknown[i]),
-                bool(encoded.truncated[i]), codes[i],
-            )
-            for i, h in enumerate(hashes)
-        }  # fmt: skip
+        self.summary.tokens += int(made.encoded.tokens.sum())
+        self.summary.unknown += int(made.encoded.unknown.sum())
+        return new_passages(self._writer, hashes, made)
 
     def _account_for_the_rest(self, source: Source, read: int) -> None:
         """Count or prune the documents that this source held before and holds no more."""

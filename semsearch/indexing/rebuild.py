@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from semsearch.collection.changes import Change, NewPassage
 from semsearch.collection.writer import Writer, open_for_writing
+from semsearch.indexing.encoding import encode, new_passages, placed
 from semsearch.indexing.long_text import LongTexts, recorded_long_text
 from semsearch.indexing.model import require_same_model
 from semsearch.indexing.run import encoder_row, finish, note_reading
 from semsearch.indexing.source import WINDOW_DOCUMENTS
-from semsearch.indexing.token_vectors import CodeSink, codec_of
+from semsearch.indexing.token_vectors import codec_of
 from semsearch.store import catalog
 
 if TYPE_CHECKING:
@@ -137,27 +138,11 @@ class Rebuilding:
         require_same_model(writer, encoder)
         documents = [saved.stored.document for saved in torn]
         cut, texts = LongTexts(encoder, recorded_long_text(writer.connection)).cut(documents)
-        codec = codec_of(writer, encoder)
-        sink = CodeSink(codec, len(texts)) if codec else None
-        encoded = encoder.encode_documents(list(texts.values()), None, sink)
-        stored = writer.stored(encoded.vectors)
-        places = {digest: place for place, digest in enumerate(texts)}
+        made = encode(encoder, codec_of(writer, encoder), list(texts.values()))
+        found = new_passages(writer, texts, made)
         for pieces in cut:
             self._done.computed += len(pieces)
-            yield tuple(
-                NewPassage(
-                    piece.span.start,
-                    piece.span.end,
-                    piece.text_hash,
-                    stored[at],
-                    int(encoded.tokens[at]),
-                    int(encoded.unknown[at]),
-                    bool(encoded.truncated[at]),
-                    sink.codes[at] if sink else None,
-                )  # fmt: skip
-                for piece in pieces
-                for at in (places[piece.text_hash],)
-            )
+            yield placed(pieces, found)
 
     def _model(self) -> Encoder:
         if self._encoder is None:
