@@ -63,6 +63,11 @@ SEE_CHECK = "run `semsearch check`, which tells what is left and how to repair i
 """What to do about a damaged index: the end of most messages of ``Corrupt``."""
 
 
+def what_is_damaged(message: str) -> str:
+    """A message of ``Corrupt`` without ``SEE_CHECK``: for whoever is checking already."""
+    return message.removesuffix(f": {SEE_CHECK}")
+
+
 class Corrupt(SemsearchError):
     """A damaged file; the message names it and the command that repairs it."""
 

@@ -50,8 +50,7 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        advice = _ADVICE.get(exc.errno or 0, os.strerror(exc.errno) if exc.errno else str(exc))
-        raise StorageError(f"{path}: cannot write: {advice}") from exc
+        raise StorageError(f"{path}: cannot write: {_advice(exc)}") from exc
 
 
 @contextmanager
@@ -60,8 +59,11 @@ def read_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        advice = _ADVICE.get(exc.errno or 0, os.strerror(exc.errno) if exc.errno else str(exc))
-        raise StorageError(f"{exc.filename or path}: cannot read: {advice}") from exc
+        raise StorageError(f"{exc.filename or path}: cannot read: {_advice(exc)}") from exc
+
+
+def _advice(exc: OSError) -> str:
+    return _ADVICE.get(exc.errno or 0, os.strerror(exc.errno) if exc.errno else str(exc))
 
 
 def cache_folder() -> Path:

@@ -63,16 +63,21 @@ def min_free() -> int:
     return int(float(found[1]) * _UNITS[found[2]])
 
 
+def nearest_there(folder: Path) -> Path:
+    """The folder itself, or what is there on the way to it."""
+    place = folder.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return place
+
+
 def free_bytes(folder: Path) -> int | None:
     """What this user may still write to the disk of a folder, which need not exist yet.
 
     None where the system does not say.
     """
-    place = folder.absolute()
-    while not place.exists() and place != place.parent:
-        place = place.parent
     try:
-        disk = os.statvfs(place)
+        disk = os.statvfs(nearest_there(folder))
     except OSError:
         return None
     return disk.f_bavail * disk.f_frsize if disk.f_blocks else None

@@ -110,9 +110,8 @@ def _copy_sound(reader: Reader, place: Layout) -> Backup:
 
 def own_bytes(layout: Layout) -> int:
     """Bytes of an index's own files: neither what is beside it nor what was kept."""
-    folders = (layout.segments, layout.ann, layout.lexical)
     catalog_bytes = layout.catalog.stat().st_size if layout.catalog.is_file() else 0
-    return catalog_bytes + sum(map(size_of, folders))
+    return catalog_bytes + sum(map(size_of, layout.folders))
 
 
 def _copy_whole(reader: Reader, place: Layout) -> None:

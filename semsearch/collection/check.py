@@ -18,7 +18,7 @@ from semsearch.collection.check_tokens import damaged_tokens, open_tokens
 from semsearch.collection.check_vectors import Opened, open_segments, vid_problems
 from semsearch.collection.layout import Layout
 from semsearch.collection.snapshot import take_snapshot
-from semsearch.errors import SEE_CHECK, SemsearchError
+from semsearch.errors import SemsearchError, what_is_damaged
 from semsearch.store import catalog
 from semsearch.store.database import database_errors, snapshot_transaction
 
@@ -43,7 +43,7 @@ class Finding(NamedTuple):
     part: Part = "catalog"
 
     def __str__(self) -> str:
-        return self.text.removesuffix(f": {SEE_CHECK}")  # which is being done
+        return what_is_damaged(self.text)
 
 
 def _faiss_files(layout: Layout, row: catalog.CacheRow) -> dict[Path, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from semsearch.collection.lexical_cache import open_lexical
 from semsearch.collection.reader import Reader
-from semsearch.errors import SEE_CHECK, Corrupt, SemsearchError
+from semsearch.errors import Corrupt, SemsearchError, what_is_damaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,11 +32,7 @@ def _tried(folder: str | Path, ask: Callable[[Reader], str]) -> str:
         with Reader(folder) as reader:
             return ask(reader)
     except SemsearchError as exc:
-        return f"no: {_short(exc)}"
-
-
-def _short(exc: SemsearchError) -> str:
-    return str(exc).removesuffix(f": {SEE_CHECK}")
+        return f"no: {what_is_damaged(str(exc))}"
 
 
 def _documents(reader: Reader) -> str:
@@ -45,7 +41,9 @@ def _documents(reader: Reader) -> str:
         for _ in reader.documents():
             read += 1
     except SemsearchError as exc:
-        return f"as far as they are sound, of which export lists {read:,}: {_short(exc)}"
+        return (
+            f"as far as they are sound, of which export lists {read:,}: {what_is_damaged(str(exc))}"
+        )
     return "yes"
 
 
@@ -55,7 +53,7 @@ def _vectors(reader: Reader) -> str:
         for start in range(0, len(rows), _BLOCK):
             rows.block(start, min(start + _BLOCK, len(rows)))
     except Corrupt as exc:
-        return f"refused where it meets the damage: {_short(exc)}"
+        return f"refused where it meets the damage: {what_is_damaged(str(exc))}"
     return "yes"
 
 

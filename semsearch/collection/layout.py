@@ -62,6 +62,16 @@ class Layout:
         return self.folder / "lex"
 
     @property
+    def journal(self) -> Path:
+        """SQLite's own: what a commit that was cut short has to be undone by."""
+        return self.catalog.with_name(f"{self.catalog.name}-journal")
+
+    @property
+    def folders(self) -> tuple[Path, Path, Path]:
+        """The folders of the files that the catalog names."""
+        return self.segments, self.ann, self.lexical
+
+    @property
     def beside(self) -> Layout:
         """A second index of the same documents, by another model: see ``collection.beside``."""
         return Layout(self.folder / "beside")

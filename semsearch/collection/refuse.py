@@ -18,8 +18,8 @@ def refuse_foreign_folder(layout: Layout) -> None:
     folder = layout.folder
     if layout.lock.exists() or layout.catalog.exists() or not folder.is_dir():
         return
-    made_just_now = (layout.lock.name, layout.catalog.name, f"{layout.catalog.name}-journal")
-    if any(path.name not in ("seg", "ann", "lex", *made_just_now) for path in folder.iterdir()):
+    made_just_now = (layout.lock, layout.catalog, layout.journal)
+    if any(path not in (*layout.folders, *made_just_now) for path in folder.iterdir()):
         raise InputError("not empty and not an index: name a new folder with -i", folder)
 
 
@@ -29,8 +29,7 @@ def refuse_links(layout: Layout) -> None:
     Whoever made an index that comes from elsewhere chose where its links lead. Reading follows
     them: what is read is compared with its hash. Raises InputError.
     """
-    places = (layout.catalog, layout.segments, layout.ann, layout.lexical, layout.beside.folder)
-    for path in places:
+    for path in (layout.catalog, *layout.folders, layout.beside.folder):
         if path.is_symlink():
             raise InputError(
                 "a link, and what it leads to is never written: put there what it leads to", path

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
     from semsearch.collection.layout import Layout
 
-_JOURNAL = "catalog.db-journal"
-_FOLDERS = ("seg", "ann", "lex")
-
 
 def keep_and_replace(layout: Layout, new: Layout) -> Path:
     """Let the index ``new``, sound and durable, serve in the place of ``layout``.
@@ -37,20 +34,22 @@ def keep_and_replace(layout: Layout, new: Layout) -> Path:
     roll_back_journal(layout.catalog)
     kept = _next_kept(layout)
     with fs.new_folder(kept) as place:
-        for name in _FOLDERS:
-            _link_all(layout.folder / name, place / name)
-        for name in (layout.catalog.name, _JOURNAL):
-            if (layout.folder / name).is_file():
-                fs.link(layout.folder / name, place / name)
+        for folder in layout.folders:
+            _link_all(folder, place / folder.name)
+        for path in (layout.catalog, layout.journal):
+            if path.is_file():
+                fs.link(path, place / path.name)
         fs.sync_folder(place)
-    moved = {name: _move_all(new.folder / name, layout.folder / name) for name in _FOLDERS}
-    fs.remove(layout.folder / _JOURNAL)  # one that could not be rolled back, or the new one would
+    moved: set[Path] = set()
+    for source, target in zip(new.folders, layout.folders, strict=True):
+        moved |= _move_all(source, target)
+    fs.remove(layout.journal)  # one that could not be rolled back, or the new one would
     fs.sync_folder(layout.folder)
     fs.rename_file(new.catalog, layout.catalog)
     with suppress(StorageError):  # it is done: what is left over costs space alone
-        for name in _FOLDERS:
-            for path in _files(layout.folder / name):
-                if path.name not in moved[name]:
+        for folder in layout.folders:
+            for path in _files(folder):
+                if path not in moved:
                     fs.remove(path)
     return kept
 
@@ -63,13 +62,14 @@ def _link_all(source: Path, target: Path) -> None:
         fs.sync_folder(target)
 
 
-def _move_all(source: Path, target: Path) -> set[str]:
-    """Move the files of a folder into another; returns their names."""
-    found = _files(source)
-    for path in found:
+def _move_all(source: Path, target: Path) -> set[Path]:
+    """Move the files of a folder into another; returns where they are now."""
+    moved = set()
+    for path in _files(source):
         fs.make_folder(target)
         fs.rename_file(path, target / path.name)
-    return {path.name for path in found}
+        moved.add(target / path.name)
+    return moved
 
 
 def _files(folder: Path) -> list[Path]:

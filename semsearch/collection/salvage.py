@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from semsearch.collection.salvaged_vectors import SalvagedVectors
-from semsearch.errors import SEE_CHECK, Corrupt
+from semsearch.errors import Corrupt, what_is_damaged
 from semsearch.store import catalog
 from semsearch.store.database import open_reader
 from semsearch.store.documents import COLUMNS, StoredDocument, checked_document, metadata_of
@@ -177,9 +177,9 @@ def open_salvage(layout: Layout) -> Salvage:
 
 def hopeless(layout: Layout, why: str) -> Corrupt:
     """The error for an index that only a backup helps: to be raised."""
-    why = why.removesuffix(f": {SEE_CHECK}")
+    what = what_is_damaged(why)
     return Corrupt(
-        f"{why}; nothing of it can be read: `semsearch restore BACKUP -i {layout.folder}"
+        f"{what}; nothing of it can be read: `semsearch restore BACKUP -i {layout.folder}"
         " --replace`, or delete it and index again"
     )
 

@@ -287,10 +287,7 @@ def open_for_writing(layout: Layout) -> Iterator[Writer]:
 
 def collect_garbage(writer: Writer) -> None:
     """Remove files that the newest generation does not name. Raises StorageError."""
-    segments = catalog.segments(writer.connection)
-    named = {row.name for row in segments} | {row.tok_name for row in segments}
-    for row in writer.snapshot.caches:
-        named.add(row.name)
+    named = catalog.file_names(writer.connection)
     for folder in (writer.layout.segments, writer.layout.ann):
         with fs.read_errors(folder):
             paths = sorted(folder.iterdir()) if folder.is_dir() else []

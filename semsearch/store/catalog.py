@@ -236,6 +236,13 @@ def caches(connection: sqlite3.Connection) -> list[CacheRow]:
     return [CacheRow(*row) for row in _rows(connection, "cache", "ORDER BY name", ())]
 
 
+def file_names(connection: sqlite3.Connection) -> set[str]:
+    """The names of the files of vectors, of tokens and of FAISS that are on record."""
+    rows = segments(connection)
+    names = {name for row in rows for name in (row.name, row.tok_name) if name}
+    return names | {row.name for row in caches(connection)}
+
+
 def put_cache(connection: sqlite3.Connection, row: CacheRow) -> None:
     """Record a derived file; an earlier one of the same kind is forgotten."""
     connection.execute("DELETE FROM cache WHERE kind = ?", (row.kind,))

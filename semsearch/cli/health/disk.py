@@ -8,7 +8,7 @@ from pathlib import Path
 from semsearch.cli.health.finding import Finding, Findings
 from semsearch.collection.beside import size_of
 from semsearch.fs import cache_folder
-from semsearch.resources import MIN_FREE, free_bytes, min_free, size
+from semsearch.resources import MIN_FREE, free_bytes, min_free, nearest_there, size
 
 TOPIC = "disk"
 
@@ -22,9 +22,7 @@ def look_at_disks(index: Path) -> Findings:
 
 
 def _cache(folder: Path) -> Finding:
-    place = folder
-    while not place.exists() and place != place.parent:
-        place = place.parent
+    place = nearest_there(folder)
     writable = place.is_dir() and os.access(place, os.W_OK | os.X_OK)
     used = size(size_of(folder)) if folder.is_dir() else "nothing yet"
     if writable:

@@ -80,9 +80,8 @@ def _kept(folder: Path) -> Findings:
 
 
 def _journal(layout: Layout) -> bool:
-    journal = layout.catalog.with_name("catalog.db-journal")
     try:
-        return journal.stat().st_size > 0
+        return layout.journal.stat().st_size > 0
     except OSError:
         return False
 
@@ -138,16 +137,14 @@ def _left_over(
     if holder is not None:
         return Finding(TOPIC, "left by a killed writer", "not asked: one is at work")
     with reader.reading():
-        segments = catalog.segments(reader.connection)
-    named = {row.name for row in segments} | {row.tok_name for row in segments}
-    named |= {row.name for row in snapshot.caches} | lexical_names(snapshot)
+        named = catalog.file_names(reader.connection) | lexical_names(snapshot)
     found = [path.name for path in layout.folder.glob("before-*")]
     found += [path.name for path in layout.folder.glob(".tmp-*")]
-    for folder in (layout.segments, layout.ann, layout.lexical):
+    for folder in layout.folders:
         if folder.is_dir():
             found += [path.name for path in folder.iterdir() if path.name not in named]
     if journal:
-        found.append("catalog.db-journal (rolled back now)")
+        found.append(f"{layout.journal.name} (rolled back now)")
     if not found:
         return Finding(TOPIC, "left by a killed writer", "nothing")
     told = ", ".join(sorted(found)[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
