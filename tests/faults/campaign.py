@@ -28,6 +28,12 @@ class Outcome:
         """Add to a figure."""
         self.figures[name] = float(self.figures.get(name, 0)) + more
 
+    def fail(self, case: int, doing: str, exc: Exception) -> None:
+        """Note that a case raised, as one line; ``doing`` says at what, if anything."""
+        text = " ".join(str(exc).split())[:500]
+        place = f"case {case}: {doing}: " if doing else f"case {case}: "
+        self.failures.append(f"{place}{type(exc).__name__}: {text}")
+
     def highest(self, name: str, value: float) -> None:
         """Keep the largest of a figure."""
         self.figures[name] = max(float(self.figures.get(name, value)), value)

@@ -302,8 +302,7 @@ def run_case(
         write_again(case, folder, acknowledged, outcome)
     except Exception as exc:
         outcome.count(getattr(exc, "figure", "disagreements"))
-        text = " ".join(str(exc).split())[:400]
-        outcome.failures.append(f"case {case.number}: {kill}: {type(exc).__name__}: {text}")
+        outcome.fail(case.number, str(kill), exc)
     return outcome
 
 

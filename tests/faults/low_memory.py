@@ -210,9 +210,7 @@ def run(seed: int, cases: Sequence[int], folder: Path) -> Outcome:
                 else:
                     index_case(bench, place, room, outcome)
             except Exception as exc:
-                text = " ".join(str(exc).split())[:500]
-                line = f"case {case}: {room / 1e6:.1f} MB more: {type(exc).__name__}: {text}"
-                outcome.failures.append(line)
+                outcome.fail(case, f"{room / 1e6:.1f} MB more", exc)
             shutil.rmtree(place, ignore_errors=True)
     return outcome
 

@@ -297,8 +297,7 @@ def run(seed: int, cases: Sequence[int], folder: Path) -> Outcome:
             try:
                 run_case(worker, plan_of(seed, case), place, outcome)
             except Exception as exc:
-                text = " ".join(str(exc).split())[:400]
-                outcome.failures.append(f"case {case}: {type(exc).__name__}: {text}")
+                outcome.fail(case, "", exc)
             shutil.rmtree(place, ignore_errors=True)
     kills = float(outcome.figures.get("kills", 0))
     again = float(outcome.figures.pop("windows encoded again", 0))

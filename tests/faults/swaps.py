@@ -287,8 +287,7 @@ def run_case(states: States, seed: int, case: int, outcome: Outcome) -> None:
         check(states, folder, place)
         outcome.count("the new one served", passages(folder) == states.new)
     except Exception as exc:
-        text = " ".join(str(exc).split())[:400]
-        outcome.failures.append(f"case {case}: {name} {kill}: {type(exc).__name__}: {text}")
+        outcome.fail(case, f"{name} {kill}", exc)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

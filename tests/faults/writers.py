@@ -346,9 +346,7 @@ def run(seed: int, cases: Sequence[int], folder: Path) -> Outcome:
             try:
                 happening(place, np.random.default_rng([seed, case]), outcome)
             except Exception as exc:
-                text = " ".join(str(exc).split())[:400]
-                line = f"case {case}: {happening.__name__}: {type(exc).__name__}: {text}"
-                outcome.failures.append(line)
+                outcome.fail(case, happening.__name__, exc)
             shutil.rmtree(place, ignore_errors=True)
     return outcome
 
